@@ -1,0 +1,61 @@
+"""Named methods that load on first use.
+
+A registry holds names, one-line summaries and sources, so that ``--help`` can list methods without
+importing the libraries that run them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bids_xai.errors import InputError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method: where it lives, what it does, and where it was published."""
+
+    name: str
+    target: str
+    summary: str
+    source: str = ""
+
+    def load(self) -> Any:
+        """Import and return the object at ``target`` (``package.module:attribute``)."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries of one kind by name; an unknown name is refused with the nearest known one."""
+
+    def __init__(self, kind: str, *entries: Entry) -> None:
+        self.kind = kind
+        self._entries = {entry.name: entry for entry in entries}
+
+    def __getitem__(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise InputError(
+                f"Unknown {self.kind} {name!r}.",
+                f"one of {', '.join(self._entries)}",
+                nearest_name(name, self._entries),
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def nearest_name(name: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
+    """Return "did you mean 'x'?" for the known name nearest to ``name``, or an empty string."""
+    folded = {str(candidate).lower(): str(candidate) for candidate in known}
+    close = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    return f"did you mean {folded[close[0]]!r}?" if close else ""
