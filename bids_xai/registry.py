@@ -47,6 +47,9 @@ class Registry(Mapping[str, Entry]):
                 nearest_name(name, self._entries),
             ) from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
