@@ -1,0 +1,193 @@
+"""Cleaning of a run's time series: trend, slow drift, confounds, scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from bids_xai.errors import InputError
+
+_TILE = 8192
+# What a voxel's standard deviation must exceed, relative to its root mean square, to be signal
+# and not rounding.
+_ROUNDING = 1e-6
+_FSL_WINDOW_SIGMAS = 3
+
+
+def clean_run(
+    data: npt.NDArray,
+    tr: float,
+    *,
+    detrend: bool = True,
+    high_pass: float | None = None,
+    high_pass_sigma: float | None = None,
+    confounds: npt.NDArray | None = None,
+    standardize: bool = True,
+) -> npt.NDArray[np.float32]:
+    """Clean the voxels of one run.
+
+    In this order: ``high_pass_sigma`` on data and confounds; then one regression of the linear trend,
+    the discrete cosines below ``high_pass`` and the confounds, orthogonal to each other as in
+    :func:`nilearn.signal.clean` (Lindquist et al. 2019); then ``(x - mean) / sd`` with n - 1 in the
+    denominator of the variance. Voxels without variation, before or after, are 0.
+
+    Parameters
+    ----------
+    data
+        Shape (n_volumes, n_voxels).
+    tr
+        Repetition time in seconds.
+    detrend
+        Remove the straight line.
+    high_pass
+        Cut-off in Hz of the discrete cosines; None or 0 for none.
+    high_pass_sigma
+        Sigma in volumes of the Gaussian-weighted line fit of ``fslmaths -bptf SIGMA -1``; None for none.
+    confounds
+        Shape (n_volumes, n_confounds). A value that is not finite in the first row (fMRIPrep's ``n/a`` of
+        derivatives and framewise displacement, which need a volume before) counts as 0.
+    standardize
+        Scale to zero mean and unit variance; else the residual keeps its units.
+
+    Returns
+    -------
+    array, float32, shape (n_volumes, n_voxels)
+
+    Raises
+    ------
+    InputError
+        If both high-pass filters are asked for, the confounds have another length than the run or are
+        not finite after the first row, or nothing would be left of the run.
+    """
+    if high_pass and high_pass_sigma:
+        raise InputError(
+            f"Two high-pass filters: {high_pass:g} Hz and a sigma of {high_pass_sigma:g} volumes.",
+            "one of them",
+            "leave out --high-pass or --high-pass-sigma",
+        )
+    n_volumes = data.shape[0]
+    nuisance = None if confounds is None else finite_confounds(confounds, n_volumes)
+    residual_maker = None
+    if high_pass_sigma:
+        residual_maker = np.eye(n_volumes) - line_smoother(n_volumes, high_pass_sigma)
+        nuisance = None if nuisance is None else residual_maker @ nuisance
+    _check_degrees_of_freedom(n_volumes, tr, high_pass, nuisance)
+    out = np.empty(data.shape, dtype=np.float32)
+    # One BLAS thread: the same bits whatever the number of processors.
+    with threadpool_limits(1, user_api="blas"):
+        for start in range(0, data.shape[1], _TILE):
+            tile = np.array(data[:, start : start + _TILE], dtype=np.float64)
+            scale = np.sqrt((tile**2).mean(axis=0))
+            if residual_maker is not None:
+                tile = residual_maker @ tile
+            tile = _regress(tile, tr, detrend, high_pass or None, nuisance)
+            out[:, start : start + _TILE] = _scaled(tile, scale, standardize)
+    return out
+
+
+def _regress(
+    tile: npt.NDArray[np.float64],
+    tr: float,
+    detrend: bool,
+    high_pass: float | None,
+    confounds: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.float64]:
+    from nilearn.signal import clean
+
+    if not detrend and not high_pass and confounds is None:
+        return tile
+    return np.asarray(
+        clean(
+            tile,
+            detrend=detrend,
+            standardize=None,
+            confounds=confounds,
+            standardize_confounds=True,
+            filter="cosine" if high_pass else False,
+            high_pass=high_pass,
+            t_r=tr,
+        )
+    )
+
+
+def _scaled(
+    tile: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], standardize: bool
+) -> npt.NDArray[np.float64]:
+    sd = tile.std(axis=0, ddof=1)
+    constant = sd <= _ROUNDING * scale
+    if standardize:
+        tile = (tile - tile.mean(axis=0)) / np.where(constant, 1.0, sd)
+    tile[:, constant] = 0.0
+    return tile
+
+
+def line_smoother(n_volumes: int, sigma: float) -> npt.NDArray[np.float64]:
+    """Return the matrix S whose product ``S @ x`` is the Gaussian-weighted running line fit of ``x``.
+
+    Row t holds the fitted value at t of the line through the volumes u with weights
+    ``w = exp(-(u - t)^2 / (2 sigma^2))``, ``|u - t| <= int(3 sigma)``:
+    ``S[t, u] = w (C - A (u - t)) / (N C - A^2)`` with ``N = sum w``, ``A = sum w (u - t)``,
+    ``C = sum w (u - t)^2``. ``x - S x`` is ``fslmaths -bptf sigma -1`` but for the constant that FSL adds
+    back. A straight line is fitted exactly, also at the ends of the run.
+
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    sigma
+        Width in volumes.
+
+    Returns
+    -------
+    array, float64, shape (n_volumes, n_volumes)
+        Rows sum to one.
+    """
+    lag = np.arange(n_volumes)[None, :] - np.arange(n_volumes)[:, None].astype(np.float64)
+    reach = max(int(_FSL_WINDOW_SIGMAS * sigma), 1)
+    weight = np.where(np.abs(lag) <= reach, np.exp(-0.5 * (lag / sigma) ** 2), 0.0)
+    n = weight.sum(axis=1, keepdims=True)
+    a = (weight * lag).sum(axis=1, keepdims=True)
+    c = (weight * lag**2).sum(axis=1, keepdims=True)
+    return np.asarray(weight * (c - a * lag) / (n * c - a**2))
+
+
+def finite_confounds(confounds: npt.NDArray, n_volumes: int) -> npt.NDArray[np.float64]:
+    """Return confounds as float64 (n_volumes, n_confounds) with a missing first row filled by 0.
+
+    Raises
+    ------
+    InputError
+        If the length differs from the run's, or a later value is not finite.
+    """
+    filled = np.array(confounds, dtype=np.float64)
+    filled = filled[:, None] if filled.ndim == 1 else filled
+    if filled.shape[0] != n_volumes:
+        raise InputError(
+            f"Confounds of {filled.shape[0]} rows for a run of {n_volumes} volumes.",
+            "one row per volume",
+            "check that the confounds file belongs to the image",
+        )
+    filled[0, ~np.isfinite(filled[0])] = 0.0
+    bad = np.argwhere(~np.isfinite(filled))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"The confound in column {column} has no finite value at volume {row} (counted from 0).",
+            "missing values in the first row only",
+            "choose other columns with --confounds",
+        )
+    return filled
+
+
+def _check_degrees_of_freedom(
+    n_volumes: int, tr: float, high_pass: float | None, confounds: npt.NDArray | None
+) -> None:
+    n_cosines = int(np.floor(2 * n_volumes * tr * high_pass)) if high_pass else 0
+    n_confounds = 0 if confounds is None else confounds.shape[1]
+    if n_volumes - 2 - n_cosines - n_confounds < 1:
+        raise InputError(
+            f"A run of {n_volumes} volumes with {n_cosines} drift terms and {n_confounds} confounds.",
+            "more volumes than regressors",
+            "lower --high-pass, or regress out fewer --confounds",
+        )

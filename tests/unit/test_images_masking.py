@@ -1,0 +1,116 @@
+"""Masks: the published rule, computed masks, the way to rows of voxels and back."""
+
+from __future__ import annotations
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from bids_xai.errors import InputError
+from bids_xai.images.grids import downsample
+from bids_xai.images.masking import (
+    binary_mask,
+    compute_mask,
+    downsample_mask,
+    intersect,
+    load_mask,
+    masked_series,
+    unmask,
+)
+
+
+def img(data, size=2.0):
+    return nb.Nifti1Image(np.asarray(data), np.diag([size, size, size, 1]))
+
+
+def ball(shape, radius):
+    grid = np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2
+    return (grid**2).sum(0) <= radius**2
+
+
+def test_mask_rule_is_tent_then_half():
+    data = (np.random.default_rng(1).random((9, 8, 7)) > 0.5).astype(np.uint8)
+    coarse = downsample_mask(img(data), 4.0)
+    expected = downsample(img(data.astype(np.float32)), 4.0).get_fdata() >= 0.5 - 1e-6
+    np.testing.assert_array_equal(np.asarray(coarse.dataobj), expected)
+    assert coarse.get_data_dtype() == np.uint8
+
+
+def test_exact_half_is_inside():
+    data = np.zeros((5, 5, 5))
+    data[:2] = 1
+    # Output voxel 1 lies at input index 2, weights .25 .5 .25 along x: a quarter; move the edge by one.
+    assert np.asarray(downsample_mask(img(data), 4.0).dataobj)[:, 1, 1].tolist() == [1, 0, 0]
+    data[2] = 0
+    data[1], data[3] = 1, 1
+    assert np.asarray(downsample_mask(img(data), 4.0).dataobj)[:, 1, 1].tolist() == [1, 1, 0]
+
+
+def test_ball_survives_downsampling():
+    coarse = downsample_mask(img(ball((31, 31, 31), 12).astype(float)), 4.0)
+    assert np.asarray(coarse.dataobj).sum() == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
+
+
+def test_empty_masks_are_refused(tmp_path):
+    nb.save(img(np.zeros((4, 4, 4), np.uint8)), tmp_path / "empty_mask.nii.gz")
+    with pytest.raises(InputError, match=r"No voxel is inside .*empty_mask\.nii\.gz"):
+        load_mask(tmp_path / "empty_mask.nii.gz")
+    with pytest.raises(InputError, match="dimensions"):
+        binary_mask(img(np.ones((3, 3, 3, 2))))
+    left, right = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
+    left[0], right[3] = 1, 1
+    with pytest.raises(InputError, match="intersection of 2 masks"):
+        intersect([img(left), img(right)])
+    tiny = np.zeros((9, 9, 9))
+    tiny[3, 3, 3] = 1
+    with pytest.raises(InputError, match="at 8 mm"):
+        downsample_mask(img(tiny), 8.0)
+
+
+def test_intersection():
+    a, b = ball((9, 9, 9), 3), ball((9, 9, 9), 4)
+    np.testing.assert_array_equal(
+        np.asarray(intersect([img(a * 1.0), img(b * 1.0)]).dataobj), (a & b).astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize("background", ["noise", "zero outside the head", "skull-stripped"])
+def test_brain_is_found(background):
+    rng = np.random.default_rng(0)
+    brain = ball((24, 24, 24), 8)
+    data = np.where(brain[..., None], 1000 + 30 * rng.normal(size=(24, 24, 24, 5)), 0)
+    if background == "noise":
+        data += np.abs(rng.normal(size=data.shape)) * 20
+    if background == "zero outside the head":
+        data += np.abs(rng.normal(size=data.shape)) * 20 * ball((24, 24, 24), 10.5)[..., None]
+    found = np.asarray(compute_mask([img(data.astype(np.float32))]).dataobj) > 0
+    overlap = 2 * (found & brain).sum() / (found.sum() + brain.sum())
+    assert overlap > 0.9
+    if background == "skull-stripped":
+        np.testing.assert_array_equal(found, brain)
+
+
+def test_brain_in_a_single_slice():
+    rng = np.random.default_rng(0)
+    brain = ball((40, 20, 9), 8)[:, :, 4:5]
+    data = np.where(brain[..., None], 1000, 20) + 10 * rng.normal(size=(40, 20, 1, 4))
+    found = np.asarray(compute_mask([img(data)]).dataobj) > 0
+    assert 2 * (found & brain).sum() / (found.sum() + brain.sum()) > 0.95
+
+
+def test_no_brain_is_refused():
+    with pytest.raises(InputError, match="same in every voxel"):
+        compute_mask([img(np.full((8, 8, 8, 2), 7.0))])
+
+
+def test_rows_and_back():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(5, 4, 3, 6)).astype(np.float32)
+    mask = img((rng.random((5, 4, 3)) > 0.4).astype(np.uint8))
+    series = masked_series(img(data), mask)
+    inside = mask.get_fdata() > 0
+    np.testing.assert_array_equal(series, data[inside].T)
+    np.testing.assert_array_equal(unmask(series, mask).get_fdata(), data * inside[..., None])
+    assert unmask(series[0], mask).shape == (5, 4, 3)
+    with pytest.raises(InputError, match="different grids"):
+        masked_series(img(data, 3.0), mask)
