@@ -1,0 +1,114 @@
+"""What is trained on what: classes, labels, exchangeability blocks and folds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_xai.decoding.splits import Fold, make_folds
+from bids_xai.errors import InputError
+
+
+@dataclass(frozen=True)
+class Design:
+    """The design of one analysis of n samples.
+
+    Parameters
+    ----------
+    classes
+        Names of the classes; a label is an index into them.
+    labels, subjects, runs, events
+        int64 codes, shape (n,): class, person, run (unique over people) and event (unique over runs).
+    folds
+        Training and test samples of every fold.
+    """
+
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    subjects: npt.NDArray[np.int64]
+    runs: npt.NDArray[np.int64]
+    events: npt.NDArray[np.int64]
+    folds: tuple[Fold, ...]
+
+    def save(self, path: Path) -> None:
+        """Write the design as JSON."""
+        content: dict[str, Any] = {"classes": list(self.classes)}
+        for name in ("labels", "subjects", "runs", "events"):
+            content[name] = getattr(self, name).tolist()
+        content["folds"] = [
+            {"name": fold.name, "train": fold.train.tolist(), "test": fold.test.tolist()}
+            for fold in self.folds
+        ]
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Design:
+        """Read what :meth:`save` wrote."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        folds = tuple(
+            Fold(fold["name"], np.array(fold["train"], np.int64), np.array(fold["test"], np.int64))
+            for fold in content["folds"]
+        )
+        codes = {name: np.array(content[name], np.int64) for name in ("labels", "subjects", "runs", "events")}
+        return cls(classes=tuple(content["classes"]), folds=folds, **codes)
+
+
+def make_design(
+    rows: pd.DataFrame, *, classes: Sequence[str] = (), cv: str = "subject", n_folds: int = 5, seed: int = 0
+) -> tuple[Design, npt.NDArray[np.int64]]:
+    """Return the design of labelled rows, and which rows it is of.
+
+    Parameters
+    ----------
+    rows
+        One row per sample: ``subject, session, task, run, event, class``.
+    classes
+        Classes in their order; rows of others are left out. Empty: all, sorted.
+    cv, n_folds, seed
+        See :func:`bids_xai.decoding.splits.make_folds`.
+
+    Returns
+    -------
+    design : Design
+    kept : array, int64, shape (n,)
+        Positions in ``rows`` of the samples of the design.
+
+    Raises
+    ------
+    InputError
+        A class has no samples, there is one class, or the folds cannot be made.
+    """
+    names = tuple(dict.fromkeys(classes)) or tuple(sorted(rows["class"].unique()))
+    absent = [name for name in names if name not in set(rows["class"])]
+    if absent or len(names) < 2:
+        raise InputError(
+            f"Classes {', '.join(names)}: no samples of {', '.join(absent) or 'a second class'}.",
+            f"two or more of {', '.join(sorted(rows['class'].unique()))}",
+            "change --classes, or run the participant level again with them",
+        )
+    kept = np.flatnonzero(rows["class"].isin(names)).astype(np.int64)
+    chosen = rows.iloc[kept].reset_index(drop=True)
+    codes = {name: code for code, name in enumerate(names)}
+    labels: npt.NDArray[np.int64] = np.array(chosen["class"].map(codes), dtype=np.int64)
+    run_columns = ["subject", "session", "task", "run"]
+    design = Design(
+        classes=names,
+        labels=labels,
+        subjects=_codes(chosen, ["subject"]),
+        runs=_codes(chosen, run_columns),
+        events=_codes(chosen, [*run_columns, "event"]),
+        folds=tuple(make_folds(cv, chosen, labels, n_folds=n_folds, seed=seed)),
+    )
+    return design, kept
+
+
+def _codes(rows: pd.DataFrame, columns: list[str]) -> npt.NDArray[np.int64]:
+    codes = rows.groupby(columns, sort=False, dropna=False).ngroup()
+    return np.array(codes.tolist(), dtype=np.int64)

@@ -1,0 +1,116 @@
+"""Which samples train and which test: a person is never on both sides, or a run of one person is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_xai.decoding import SPLITS
+from bids_xai.errors import InputError
+
+_FEWEST_TRAINING_SAMPLES = 2
+_RUN = ["session", "task", "run"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Training and test samples of one fold, as numbers of rows (int64, ascending)."""
+
+    name: str
+    train: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+def make_folds(
+    cv: str, rows: pd.DataFrame, y: npt.NDArray[np.int64], *, n_folds: int = 5, seed: int = 0
+) -> list[Fold]:
+    """Split labelled samples.
+
+    Parameters
+    ----------
+    cv
+        ``"subject"``: leave one subject out. ``"run"``: within every subject, leave one run out and train
+        on the other runs of that subject only. ``"kfold"``: ``n_folds`` groups of subjects, or of runs
+        if there is one subject.
+    rows
+        One row per sample: ``subject, session, task, run, class``.
+    y
+        Class codes, shape (n_samples,).
+    n_folds, seed
+        Number of groups of ``kfold``, and the seed that deals subjects or runs to them.
+
+    Raises
+    ------
+    InputError
+        There is nothing to leave out, or a class is missing from a training set.
+    """
+    folds = list(SPLITS[cv].load()(rows, n_folds=n_folds, seed=seed))
+    names = dict(zip(y.tolist(), rows["class"], strict=True))
+    for fold in folds:
+        counts = np.bincount(y[fold.train], minlength=max(names) + 1)
+        for code, name in sorted(names.items()):
+            if counts[code] < _FEWEST_TRAINING_SAMPLES:
+                raise InputError(
+                    f"Class {name!r} has {counts[code]} training samples in fold {fold.name!r} of --cv {cv}.",
+                    f"at least {_FEWEST_TRAINING_SAMPLES} in every fold",
+                    "leave the class out with --classes, merge it with another, or use another --cv",
+                )
+    return folds
+
+
+def leave_one_subject_out(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fold]:  # noqa: ARG001
+    """Yield one fold per subject."""
+    subjects = sorted(rows["subject"].unique())
+    if len(subjects) < 2:
+        raise InputError(
+            f"--cv subject with one subject ({subjects[0]}).",
+            "two subjects or more to leave one out",
+            "use --cv run to leave out runs within the subject",
+        )
+    for subject in subjects:
+        held_out = (rows["subject"] == subject).to_numpy()
+        yield Fold(f"sub-{subject}", np.flatnonzero(~held_out), np.flatnonzero(held_out))
+
+
+def leave_one_run_out(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fold]:  # noqa: ARG001
+    """Yield one fold per subject and run, trained on the subject's other runs."""
+    for subject, own in rows.groupby("subject", sort=True):
+        runs = own.groupby(_RUN, sort=True, dropna=False)
+        if runs.ngroups < 2:
+            raise InputError(
+                f"--cv run: sub-{subject} has one run.",
+                "two runs or more of every subject",
+                "use --cv subject, or leave the subject out with --participant-label",
+            )
+        positions = rows.index.get_indexer(own.index)
+        for key, run in runs:
+            test = rows.index.get_indexer(run.index)
+            yield Fold(
+                "_".join([f"sub-{subject}", *_entities(key)]), np.setdiff1d(positions, test), np.sort(test)
+            )
+
+
+def grouped_kfold(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fold]:
+    """Yield ``n_folds`` folds of whole subjects, or of whole runs if there is one subject."""
+    one_subject = rows["subject"].nunique() == 1
+    by = _RUN if one_subject else ["subject"]
+    group = rows.groupby(by, sort=True, dropna=False).ngroup().to_numpy()
+    n_groups = int(group.max()) + 1
+    if not 2 <= n_folds <= n_groups:
+        raise InputError(
+            f"--cv kfold with {n_folds} folds and {n_groups} {'runs' if one_subject else 'subjects'}.",
+            "two folds or more, and something to leave out in each",
+            "change --n-folds, or add subjects or runs",
+        )
+    dealt = np.random.default_rng(seed).permutation(n_groups) % n_folds
+    for number in range(n_folds):
+        held_out = dealt[group] == number
+        yield Fold(f"fold-{number + 1}", np.flatnonzero(~held_out), np.flatnonzero(held_out))
+
+
+def _entities(key: tuple[Hashable, ...]) -> list[str]:
+    return [f"{name}-{value}" for name, value in zip(("ses", "task", "run"), key, strict=True) if value]

@@ -1,0 +1,100 @@
+"""Slow textbook versions that the fast code is tested against: plain loops, one sample or voxel at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from threadpoolctl import threadpool_limits
+
+
+def sgd_loop(
+    X: npt.NDArray,
+    labels: npt.NDArray[np.int64],
+    minibatches: npt.NDArray,
+    start: npt.NDArray,
+    *,
+    learning_rate: float,
+    l2: float = 0.0,
+) -> tuple[npt.NDArray, npt.NDArray]:
+    """Train a softmax layer in voxel space by stochastic gradient descent on the mean cross-entropy.
+
+    ``X`` and ``labels`` hold the training samples, ``minibatches`` their numbers, and ``start`` the initial
+    weights (n_classes, n_voxels). Returns weights and bias, in the type of X.
+    """
+    data = torch.from_numpy(X)
+    targets = torch.nn.functional.one_hot(torch.from_numpy(labels), len(start)).to(data.dtype)
+    W = torch.from_numpy(start).to(data.dtype).clone()
+    bias = torch.zeros(len(start), dtype=data.dtype)
+    # Products this small only lose time to threads.
+    with threadpool_limits(1):
+        for chosen in torch.from_numpy(np.asarray(minibatches, dtype=np.int64)):
+            x = data[chosen]
+            error = (torch.softmax(x @ W.T + bias, dim=1) - targets[chosen]) / len(chosen)
+            W -= learning_rate * (error.T @ x + l2 * W)
+            bias -= learning_rate * error.sum(dim=0)
+    return W.numpy(), bias.numpy()
+
+
+def autograd_loop(
+    X: npt.NDArray,
+    labels: npt.NDArray[np.int64],
+    minibatches: npt.NDArray,
+    start: npt.NDArray,
+    *,
+    learning_rate: float,
+    l2: float = 0.0,
+) -> tuple[npt.NDArray, npt.NDArray]:
+    """Train the same with torch's own layer, loss, gradient and optimizer."""
+    data, targets = torch.from_numpy(X), torch.from_numpy(labels)
+    layer = torch.nn.Linear(X.shape[1], len(start), dtype=data.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(start))
+        layer.bias.zero_()
+    groups = [{"params": [layer.weight], "weight_decay": l2}, {"params": [layer.bias]}]
+    optimizer = torch.optim.SGD(groups, lr=learning_rate)
+    for chosen in torch.from_numpy(np.asarray(minibatches, dtype=np.int64)):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(data[chosen]), targets[chosen]).backward()
+        optimizer.step()
+    return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+
+
+def softmax(logits: npt.NDArray) -> npt.NDArray:
+    """Softmax over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def output_difference(
+    X: npt.NDArray, weights: npt.NDArray, bias: npt.NDArray, members: npt.NDArray[np.bool_]
+) -> npt.NDArray:
+    """OD with one forward pass per voxel: the output of the class, minus that without the voxel."""
+    full = softmax(X @ weights.T + bias)
+    out = np.zeros_like(weights)
+    for voxel in range(X.shape[1]):
+        without = X.copy()
+        without[:, voxel] = 0
+        difference = full - softmax(without @ weights.T + bias)
+        for c, own in enumerate(members):
+            out[c, voxel] = difference[own, c].mean() if own.any() else 0
+    return out
+
+
+def relevance(
+    X: npt.NDArray, weights: npt.NDArray, bias: npt.NDArray, members: npt.NDArray[np.bool_], rule: str
+) -> npt.NDArray:
+    """LRP one sample at a time: the output of the class is shared out among the voxels.
+
+    ``rule`` is ``"w2"`` (shares ``w_v^2``; Montavon et al. 2017) or ``"z"`` (shares ``x_v w_v``; Bach et al.
+    2015, equation 56).
+    """
+    out = np.zeros_like(weights)
+    for c, own in enumerate(members):
+        maps = []
+        for x in X[own]:
+            output = softmax(weights @ x + bias)[c]
+            share = weights[c] ** 2 if rule == "w2" else x * weights[c]
+            maps.append(share / share.sum() * output)
+        out[c] = np.mean(maps, axis=0) if maps else 0
+    return out

@@ -1,0 +1,209 @@
+"""Training in Gram space against a plain torch loop; the Gram matrix; minibatches; initial weights."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from threadpoolctl import threadpool_limits
+
+from bids_xai.decoding import softmax
+from bids_xai.decoding.softmax import (
+    SgdParameters,
+    draw_minibatches,
+    gram_matrix,
+    initial_weights,
+    resolve_device,
+    train,
+)
+from bids_xai.errors import InputError
+from tests.references import autograd_loop, sgd_loop
+
+N, VOXELS = 90, 260
+# Decay factors per update of 1, .999, .5 (0.5^2100 is no number in float32 or float64), 0 and -.5.
+L2 = (0.0, 0.2, 100.0, 200.0, 300.0)
+
+
+def problem(n_classes, n=N, n_voxels=VOXELS):
+    rng = np.random.default_rng(n_classes)
+    labels = rng.permutation(np.arange(n) % n_classes)
+    patterns = rng.normal(0, 0.3, (n_classes, n_voxels))
+    X = (patterns[labels] + rng.normal(size=(n, n_voxels))).astype(np.float32)
+    return X, labels, initial_weights(rng, n_voxels, n_classes), rng
+
+
+def gram_weights(X, labels, W0, samples, minibatches, parameters):
+    model = train(gram_matrix(X), W0 @ X.T, labels, samples, minibatches, parameters)
+    return model.factor * W0 + model.coefficients @ X, model
+
+
+def largest_error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5, 8])
+@pytest.mark.parametrize("n_train", [40, 80], ids=["own Gram matrix", "whole Gram matrix"])
+@pytest.mark.parametrize("l2", L2[:3])
+def test_gram_space_is_the_primal_loop(n_classes, n_train, l2):
+    X, labels, W0, rng = problem(n_classes)
+    samples = np.sort(rng.permutation(N)[:n_train])
+    minibatches = draw_minibatches(rng, n_train, 7, 2100)
+    parameters = SgdParameters(0.005, 7, 2100, l2)
+    exact, bias = sgd_loop(
+        X[samples].astype(np.float64), labels[samples], minibatches, W0, learning_rate=0.005, l2=l2
+    )
+    for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-9)):
+        W, model = gram_weights(X.astype(dtype), labels, W0.astype(dtype), samples, minibatches, parameters)
+        assert W.dtype == model.coefficients.dtype == model.bias.dtype == dtype
+        assert largest_error(W, exact) < tolerance
+        assert largest_error(model.bias, bias) < tolerance
+        left_out = np.setdiff1d(np.arange(N), samples)
+        assert not model.coefficients[:, left_out].any()
+
+
+@pytest.mark.parametrize("l2", L2[3:])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_decay_to_nothing_or_below_in_one_update(l2, dtype):
+    X, labels, W0, rng = problem(3)
+    minibatches = draw_minibatches(rng, N, 6, 301)
+    exact, _ = sgd_loop(X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005, l2=l2)
+    W, _ = gram_weights(
+        X.astype(dtype), labels, W0.astype(dtype), np.arange(N), minibatches, SgdParameters(l2=l2)
+    )
+    assert largest_error(W, exact) < (1e-5 if dtype == np.float32 else 1e-9)
+
+
+def test_gram_space_is_the_float32_loop_too():
+    X, labels, W0, rng = problem(5)
+    minibatches = draw_minibatches(rng, N, 20, 2000)
+    primal, _ = sgd_loop(X, labels, minibatches, W0, learning_rate=0.005)
+    W, _ = gram_weights(X, labels, W0, np.arange(N), minibatches, SgdParameters())
+    assert largest_error(W, primal) < 1e-5
+
+
+@pytest.mark.parametrize("l2", [0.0, 3.0])
+def test_gram_space_is_what_torch_trains(l2):
+    X, labels, W0, rng = problem(5)
+    minibatches = draw_minibatches(rng, N, 20, 100)
+    with threadpool_limits(1):
+        exact, bias = autograd_loop(X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005, l2=l2)
+    W, model = gram_weights(
+        X.astype(np.float64), labels, W0.astype(np.float64), np.arange(N), minibatches, SgdParameters(l2=l2)
+    )
+    assert largest_error(W, exact) < 1e-12
+    assert largest_error(model.bias, bias) < 1e-12
+
+
+def test_whole_training_set_as_minibatch_is_gradient_descent():
+    X, labels, W0, rng = problem(3, n=10)
+    minibatches = draw_minibatches(rng, 10, 20, 100)
+    assert minibatches.shape == (100, 10)
+    exact, _ = sgd_loop(X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005)
+    W, _ = gram_weights(X, labels, W0, np.arange(10), minibatches, SgdParameters())
+    assert largest_error(W, exact) < 1e-5
+
+
+def test_training_needs_no_writable_input_and_leaves_it_alone():
+    X, labels, W0, rng = problem(3)
+    K, Z0 = gram_matrix(X), W0 @ X.T
+    minibatches = draw_minibatches(rng, 60, 5, 50)
+    before = K.copy(), Z0.copy(), labels.copy(), minibatches.copy()
+    first = train(K, Z0, labels, np.arange(60), minibatches, SgdParameters(l2=0.1))
+    for array, copy in zip((K, Z0, labels, minibatches), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+        array.flags.writeable = False
+    again = train(K, Z0, labels, np.arange(60), minibatches, SgdParameters(l2=0.1))
+    np.testing.assert_array_equal(first.coefficients, again.coefficients)
+
+
+def test_logits_are_those_of_the_weights():
+    X, labels, W0, rng = problem(4)
+    samples, held_out = np.arange(60), np.arange(60, N)
+    minibatches = draw_minibatches(rng, 60, 7, 400)
+    W, model = gram_weights(X, labels, W0, samples, minibatches, SgdParameters(l2=1.0))
+    logits = model.logits(gram_matrix(X), W0 @ X.T, held_out)
+    np.testing.assert_allclose(logits, X[held_out] @ W.T + model.bias, atol=1e-4 * np.abs(logits).max())
+    assert (logits.argmax(axis=1) == labels[held_out]).mean() > 0.6
+
+
+def test_samples_that_decayed_to_nothing_are_left_at_zero_not_denormal():
+    X, labels, W0, rng = problem(3)
+    minibatches = draw_minibatches(rng, N, 2, 3000)
+    model = train(gram_matrix(X), W0 @ X.T, labels, np.arange(N), minibatches, SgdParameters(l2=100.0))
+    sizes = np.abs(model.coefficients[model.coefficients != 0])
+    assert 0 < len(sizes) < model.coefficients.size
+    assert sizes.min() > np.finfo(np.float32).tiny
+
+
+@pytest.mark.parametrize("block", [1, 7, 260, 4096])
+def test_gram_matrix(block):
+    X, *_ = problem(3)
+    K = gram_matrix(X, block=block)
+    exact = X.astype(np.float64) @ X.T.astype(np.float64)
+    assert K.dtype == np.float32
+    assert largest_error(K, exact) < 1e-6
+    np.testing.assert_array_equal(K, K.T)
+
+
+def test_gram_matrix_of_a_file(tmp_path):
+    X, *_ = problem(3)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    np.testing.assert_array_equal(gram_matrix(mapped, block=50), gram_matrix(X, block=50))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_minibatches_are_subsets(n_train, batch_size, seed):
+    drawn = draw_minibatches(np.random.default_rng(seed), n_train, batch_size, 25)
+    assert drawn.dtype == np.int32
+    assert drawn.shape == (25, min(batch_size, n_train))
+    assert drawn.min() >= 0
+    assert drawn.max() < n_train
+    assert all(len(set(row)) == len(row) for row in drawn.tolist())
+    again = draw_minibatches(np.random.default_rng(seed), n_train, batch_size, 25)
+    np.testing.assert_array_equal(drawn, again)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None, derandomize=True)
+def test_minibatches_are_uniform_over_subsets(seed):
+    drawn = np.sort(draw_minibatches(np.random.default_rng(seed), 6, 3, 20_000), axis=1)
+    _, counts = np.unique(drawn @ [36, 6, 1], return_counts=True)
+    assert len(counts) == 20
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_minibatches_are_uniform_over_samples():
+    drawn = draw_minibatches(np.random.default_rng(0), 50, 20, 20_000)
+    counts = np.bincount(drawn.ravel(), minlength=50)
+    # Without replacement the counts vary less than a multinomial's: by 1 - 20 / 50.
+    assert stats.chi2(49).sf(((counts - 8000) ** 2 / 8000).sum() / (1 - 20 / 50)) > 1e-4
+    follows = (drawn[1:, :, None] == drawn[:-1, None, :]).any(axis=2).mean()
+    assert follows == pytest.approx(20 / 50, abs=0.005)
+
+
+def test_initial_weights():
+    W0 = initial_weights(np.random.default_rng(0), 40_000, 4)
+    assert W0.shape == (4, 40_000)
+    assert W0.dtype == np.float32
+    assert W0.std() == pytest.approx(np.sqrt(2 / 40_004), rel=0.01)
+    assert abs(W0.mean()) < 5 * W0.std() / 400
+    wide = initial_weights(np.random.default_rng(0), 40_000, 4, np.float64)
+    np.testing.assert_array_equal(W0, wide)
+
+
+def test_device(monkeypatch):
+    assert resolve_device("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(InputError, match="no CUDA device"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(softmax, "_GPU_DEVICES", (os.devnull,))
+    assert resolve_device("auto") == resolve_device("cuda") == "cuda"

@@ -1,0 +1,133 @@
+"""Splits keep people and runs whole, and refuse what cannot be split."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bids_xai.decoding import SPLITS
+from bids_xai.decoding.splits import make_folds
+from bids_xai.errors import InputError
+
+CLASSES = ("face", "house", "tool")
+
+
+def table(n_subjects: int, n_runs: int, n_each: int = 2, sessions: tuple[str, ...] = ("",)) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"subject": f"{s:02d}", "session": session, "task": "x", "run": str(r), "event": e, "class": name}
+            for s in range(1, n_subjects + 1)
+            for session in sessions
+            for r in range(1, n_runs + 1)
+            for e in range(n_each)
+            for name in CLASSES
+        ]
+    )
+
+
+def codes(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    return rows["class"].map({name: code for code, name in enumerate(CLASSES)}).to_numpy(np.int64)
+
+
+def runs_of(rows: pd.DataFrame, samples: npt.NDArray[np.int64]) -> set[tuple[str, ...]]:
+    return set(rows.iloc[samples][["subject", "session", "task", "run"]].itertuples(index=False, name=None))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cv=st.sampled_from(sorted(SPLITS)),
+    n_subjects=st.integers(2, 5),
+    n_runs=st.integers(2, 4),
+    n_folds=st.integers(2, 2),
+    sessions=st.sampled_from([("",), ("a", "b")]),
+    seed=st.integers(0, 9),
+)
+def test_every_sample_is_left_out_once_and_groups_stay_whole(
+    cv: str, n_subjects: int, n_runs: int, n_folds: int, sessions: tuple[str, ...], seed: int
+) -> None:
+    rows = table(n_subjects, n_runs, sessions=sessions)
+    # Neither the order of the rows nor their index may matter.
+    rows = rows.sample(frac=1, random_state=seed)
+    folds = make_folds(cv, rows, codes(rows), n_folds=n_folds, seed=seed)
+    left_out = np.sort(np.concatenate([fold.test for fold in folds]))
+    np.testing.assert_array_equal(left_out, np.arange(len(rows)))
+    assert len({fold.name for fold in folds}) == len(folds)
+    people = rows["subject"].to_numpy()
+    for fold in folds:
+        assert fold.train.dtype == fold.test.dtype == np.int64
+        assert (np.diff(fold.train) > 0).all()
+        assert (np.diff(fold.test) > 0).all()
+        assert not runs_of(rows, fold.train) & runs_of(rows, fold.test)
+        shared = set(people[fold.train]) & set(people[fold.test])
+        assert shared == (set(people[fold.test]) if cv == "run" else set())
+
+
+def test_leave_one_run_out_trains_on_the_same_subject_only() -> None:
+    rows = table(2, 3, sessions=("a", "b"))
+    folds = make_folds("run", rows, codes(rows))
+    assert len(folds) == 12
+    assert folds[0].name == "sub-01_ses-a_task-x_run-1"
+    for fold in folds:
+        assert rows.iloc[fold.train]["subject"].nunique() == 1
+        assert len(runs_of(rows, fold.train)) == 5
+        assert len(runs_of(rows, fold.test)) == 1
+
+
+def test_leave_one_subject_out_has_a_fold_per_subject() -> None:
+    rows = table(3, 2)
+    folds = make_folds("subject", rows, codes(rows))
+    assert [fold.name for fold in folds] == ["sub-01", "sub-02", "sub-03"]
+    assert all(set(rows.iloc[fold.test]["subject"]) == {fold.name[4:]} for fold in folds)
+
+
+def test_kfold_deals_evenly_and_by_seed() -> None:
+    rows = table(7, 2)
+    folds = make_folds("kfold", rows, codes(rows), n_folds=3, seed=4)
+    sizes = [rows.iloc[fold.test]["subject"].nunique() for fold in folds]
+    assert sorted(sizes) == [2, 2, 3]
+    again = make_folds("kfold", rows, codes(rows), n_folds=3, seed=4)
+    assert all((a.test == b.test).all() for a, b in zip(folds, again, strict=True))
+    others = [make_folds("kfold", rows, codes(rows), n_folds=3, seed=seed) for seed in range(5)]
+    assert len({tuple(fold.test.tolist() for fold in other).__repr__() for other in others}) > 1
+
+
+def test_kfold_of_one_subject_goes_by_run() -> None:
+    rows = table(1, 4)
+    folds = make_folds("kfold", rows, codes(rows), n_folds=4)
+    assert [len(runs_of(rows, fold.test)) for fold in folds] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("cv", "n_subjects", "n_runs", "n_folds", "found", "remedy"),
+    [
+        ("subject", 1, 3, 5, "one subject", "--cv run"),
+        ("run", 2, 1, 5, "sub-01 has one run", "--cv subject"),
+        ("kfold", 3, 1, 4, "4 folds and 3 subjects", "--n-folds"),
+        ("kfold", 1, 2, 3, "3 folds and 2 runs", "--n-folds"),
+        ("kfold", 3, 2, 1, "1 folds and 3 subjects", "--n-folds"),
+        ("subjects", 2, 2, 5, "subjects", "did you mean 'subject'?"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(
+    cv: str, n_subjects: int, n_runs: int, n_folds: int, found: str, remedy: str
+) -> None:
+    rows = table(n_subjects, n_runs)
+    with pytest.raises(InputError) as refusal:
+        make_folds(cv, rows, codes(rows), n_folds=n_folds)
+    assert found in refusal.value.found
+    assert remedy in refusal.value.remedy
+
+
+def test_a_class_that_is_too_rare_to_train_on_is_refused() -> None:
+    rows = table(2, 1, n_each=1)
+    rows = rows[(rows["class"] != "tool") | (rows["subject"] == "02")].reset_index(drop=True)
+    y = codes(rows)
+    with pytest.raises(InputError, match="Class 'face' has 1 training samples in fold 'sub-01'"):
+        make_folds("subject", rows, y)
+    rows = pd.concat([rows, rows[rows["class"] != "tool"]], ignore_index=True)
+    with pytest.raises(InputError, match="Class 'tool' has"):
+        make_folds("subject", rows, codes(rows))
