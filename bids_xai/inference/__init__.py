@@ -1,0 +1,25 @@
+"""What chance would give: permutation, thresholds, reproducibility, univariate tests."""
+
+from bids_xai.registry import Entry, Registry
+
+PERMUTATIONS = Registry(
+    "exchangeability",
+    Entry(
+        "subject",
+        "bids_xai.inference.permutation:within_subject",
+        "labels of whole events are exchanged within a subject",
+        "Winkler et al. 2014",
+    ),
+    Entry(
+        "run",
+        "bids_xai.inference.permutation:within_run",
+        "labels of whole events are exchanged within a run",
+        "Winkler et al. 2014",
+    ),
+    Entry(
+        "all",
+        "bids_xai.inference.permutation:over_all",
+        "labels of single samples are exchanged over everyone",
+        "Gotsopoulos et al. 2018, section 2.9.1",
+    ),
+)

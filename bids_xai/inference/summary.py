@@ -1,0 +1,276 @@
+"""From runs and their nulls to maps and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_xai.decoding.scores import accuracy, class_accuracy
+from bids_xai.inference.null import sided
+from bids_xai.inference.permutation import p_value
+from bids_xai.inference.reproducibility import reproducibility_curve, reproducibility_threshold
+from bids_xai.inference.thresholds import false_discovery, family_thresholds, p_map, rank
+
+ALL = "all"
+PREFERRED_ALPHA = 0.01
+# A voxel that passes in more than half of the runs counts as found by a method (Gotsopoulos et al. 2018: 500
+# of 1000), and an absolute t below 1 as no univariate difference.
+FOUND_IN = 0.5
+LOW_T = 1.0
+_CURVE_LEVELS = 100
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs on the true labels, or the second set on permuted ones.
+
+    Parameters
+    ----------
+    counts
+        How often a voxel passed, shape (n_alphas, n_methods, n_classes, n_voxels).
+    total
+        Sum of the maps, shape (n_methods, n_classes, n_voxels).
+    confusions
+        Counts of every run, shape (n_runs, n_classes, n_classes).
+    """
+
+    counts: npt.NDArray[np.int32]
+    total: npt.NDArray[np.float64]
+    confusions: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.confusions)
+
+    @property
+    def reproducibility(self) -> npt.NDArray[np.float32]:
+        """Share of runs in which a voxel passed."""
+        return (self.counts / len(self)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Null:
+    """Runs on permuted labels.
+
+    Parameters
+    ----------
+    top
+        Largest values, largest first, shape (k, n_methods, n_classes, n_voxels).
+    thresholds
+        Per level and voxel, shape (n_alphas, n_methods, n_classes, n_voxels).
+    maxima
+        Maximum over the voxels, shape (n_runs, n_methods, n_classes).
+    confusions
+        Counts of every run, shape (n_runs, n_classes, n_classes).
+    """
+
+    top: npt.NDArray[np.float32]
+    thresholds: npt.NDArray[np.float32]
+    maxima: npt.NDArray[np.float32]
+    confusions: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.confusions)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Maps by name, tables by name.
+
+    Maps of a level have its position as suffix (``reproducibility-0``); shapes are (n_methods, n_classes,
+    n_voxels), (n_classes, n_voxels) for ``t``, ``overlap`` and ``lowunivariate``, (n_voxels,) for ``F``.
+    """
+
+    maps: dict[str, npt.NDArray]
+    tables: dict[str, pd.DataFrame]
+    report_alpha: float
+
+
+def summarize(
+    real: Runs,
+    null: Null,
+    second: Runs | None,
+    univariate: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    classes: Sequence[str],
+    methods: Sequence[str],
+    alphas: Sequence[float],
+    tail: str = "greater",
+) -> Summary:
+    """Threshold the importance maps and put everything into tables.
+
+    Parameters
+    ----------
+    real, null, second
+        The runs, their null, and the second null set (None if there was none).
+    univariate
+        ``t``, shape (n_classes, n_voxels), and ``F``, shape (n_voxels,).
+    classes, methods, alphas
+        Names and levels, in the order of the arrays.
+    tail
+        ``"greater"`` or ``"two-sided"``.
+    """
+    mean = (real.total / len(real)).astype(np.float32)
+    compared = sided(mean, tail)
+    family = family_thresholds(null.maxima, alphas)
+    reproducibility = real.reproducibility
+    maps: dict[str, npt.NDArray] = {"mean": mean, "p": p_map(compared, null.top, len(null)), **univariate}
+    for number in range(len(alphas)):
+        maps[f"reproducibility-{number}"] = reproducibility[number]
+        maps[f"thresholded-{number}"] = np.where(compared > null.thresholds[number], mean, 0)
+        maps[f"fwer-{number}"] = np.where(compared > family[number][..., None], mean, 0)
+    shown = report_alpha(alphas, len(null))
+    found = (reproducibility[list(alphas).index(shown)] > FOUND_IN).sum(axis=0).astype(np.float32)
+    maps["overlap"] = found
+    maps["lowunivariate"] = np.where(np.abs(univariate["t"]) < LOW_T, found, 0)
+    axes = (list(methods), list(classes))
+    tables = {
+        "accuracy": _accuracy_table(real.confusions, null.confusions, classes),
+        "accuracy_tests": accuracy_tests(real.confusions, null.confusions, classes),
+        "confusion": _confusion_table(real.confusions, null.confusions, classes),
+        "curves": _curves_table(real, second, *axes, alphas),
+        "thresholds": _thresholds_table(maps, real, null, second, family, *axes, alphas),
+    }
+    return Summary(maps, tables, shown)
+
+
+def report_alpha(alphas: Sequence[float], n_permutations: int) -> float:
+    """Return the level that figures show: .01 if asked and reachable, else the smallest reachable one."""
+    reachable = [alpha for alpha in alphas if rank(alpha, n_permutations)]
+    if PREFERRED_ALPHA in reachable:
+        return PREFERRED_ALPHA
+    return min(reachable) if reachable else max(alphas)
+
+
+def accuracy_tests(
+    real: npt.NDArray[np.int64], null: npt.NDArray[np.int64], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Compare the mean accuracy of the real runs with those of the null runs, overall and per class.
+
+    Parameters
+    ----------
+    real, null
+        Confusion counts, shape (n_runs, n_classes, n_classes).
+    classes
+        Names of the classes.
+    """
+    observed, chance = _accuracies(real, classes), _accuracies(null, classes)
+    rows = []
+    for scope, values in observed.items():
+        under_null = chance[scope]
+        rows.append(
+            {
+                "scope": scope,
+                "chance": 1 / len(classes),
+                "mean": values.mean(),
+                "sd": _sd(values),
+                "null_mean": under_null.mean(),
+                "null_sd": _sd(under_null),
+                "null_max": under_null.max(),
+                "p": p_value(values.mean(), under_null),
+                "n_permutations": len(under_null),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _sd(values: npt.NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _accuracies(
+    confusions: npt.NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    by_class = class_accuracy(confusions)
+    return {ALL: accuracy(confusions), **{name: by_class[:, c] for c, name in enumerate(classes)}}
+
+
+def _accuracy_table(
+    real: npt.NDArray[np.int64], null: npt.NDArray[np.int64], classes: Sequence[str]
+) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame({"kind": kind, "run": np.arange(len(values)), "scope": scope, "accuracy": values})
+        for kind, confusions in (("real", real), ("null", null))
+        for scope, values in _accuracies(confusions, classes).items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _confusion_table(
+    real: npt.NDArray[np.int64], null: npt.NDArray[np.int64], classes: Sequence[str]
+) -> pd.DataFrame:
+    rows = []
+    for kind, confusions in (("real", real), ("null", null)):
+        rates = (confusions / confusions.sum(axis=2, keepdims=True)).mean(axis=0)
+        rows += [
+            {"kind": kind, "true": true, "predicted": predicted, "rate": rates[i, j]}
+            for i, true in enumerate(classes)
+            for j, predicted in enumerate(classes)
+        ]
+    return pd.DataFrame(rows)
+
+
+def _curves_table(
+    real: Runs, second: Runs | None, methods: list[str], classes: list[str], alphas: Sequence[float]
+) -> pd.DataFrame:
+    parts = []
+    for kind, runs in (("real", real), ("null", second)):
+        if runs is None:
+            continue
+        curves = reproducibility_curve(runs.counts, len(runs))
+        levels = np.unique(np.linspace(0, len(runs), min(len(runs), _CURVE_LEVELS) + 1).round().astype(int))
+        for a, alpha in enumerate(alphas):
+            for m, method in enumerate(methods):
+                for c, name in enumerate(classes):
+                    parts.append(
+                        pd.DataFrame(
+                            {
+                                "kind": kind,
+                                "method": method,
+                                "class": name,
+                                "alpha": alpha,
+                                "reproducibility": levels / len(runs),
+                                "n_voxels": curves[a, m, c, levels],
+                            }
+                        )
+                    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _thresholds_table(
+    maps: Mapping[str, npt.NDArray],
+    real: Runs,
+    null: Null,
+    second: Runs | None,
+    family: npt.NDArray[np.float32],
+    methods: list[str],
+    classes: list[str],
+    alphas: Sequence[float],
+) -> pd.DataFrame:
+    by_chance = None if second is None else reproducibility_threshold(second.counts, len(second))
+    rows: list[dict[str, Any]] = []
+    for a, alpha in enumerate(alphas):
+        discovered = false_discovery(maps["p"], alpha).sum(axis=-1)
+        for m, method in enumerate(methods):
+            for c, name in enumerate(classes):
+                limit = float("nan") if by_chance is None else float(by_chance[a, m, c])
+                share = real.counts[a, m, c] / len(real)
+                rows.append(
+                    {
+                        "method": method,
+                        "class": name,
+                        "alpha": alpha,
+                        "threshold_median": float(np.median(null.thresholds[a, m, c])),
+                        "fwer_threshold": float(family[a, m, c]),
+                        "reproducibility_threshold": limit,
+                        "n_voxels_p": int(np.count_nonzero(maps[f"thresholded-{a}"][m, c])),
+                        "n_voxels_fwer": int(np.count_nonzero(maps[f"fwer-{a}"][m, c])),
+                        "n_voxels_fdr": int(discovered[m, c]),
+                        "n_voxels_reproducible": int((share > limit).sum()) if second is not None else None,
+                    }
+                )
+    return pd.DataFrame(rows)

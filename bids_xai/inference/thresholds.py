@@ -1,0 +1,100 @@
+"""Thresholds from null distributions: per voxel, family-wise, and by false discovery rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def rank(alpha: float, n_permutations: int) -> int:
+    """Return k such that exceeding the k-th largest of m null values means ``p <= alpha``.
+
+    ``p = (b + 1) / (m + 1) <= alpha`` holds when fewer than ``k = floor(alpha (m + 1))`` null values reach
+    the observed one. 0: no p-value that small can be had from m permutations.
+    """
+    return int(np.floor(alpha * (n_permutations + 1) + 1e-9))
+
+
+def voxel_thresholds(
+    top: npt.NDArray[np.float32], n_permutations: int, alphas: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Return what an importance must exceed, per level and voxel.
+
+    Parameters
+    ----------
+    top
+        Largest null values, largest first, shape (k, ...).
+    n_permutations
+        Number of null runs.
+    alphas
+        Significance levels.
+
+    Returns
+    -------
+    array, float32, shape (n_alphas, ...)
+        Infinite where a level cannot be reached.
+    """
+    out = np.full((len(alphas), *top.shape[1:]), np.inf, dtype=np.float32)
+    for number, alpha in enumerate(alphas):
+        k = rank(alpha, n_permutations)
+        if k:
+            out[number] = top[k - 1]
+    return out
+
+
+def family_thresholds(maxima: npt.NDArray[np.float32], alphas: Sequence[float]) -> npt.NDArray[np.float32]:
+    """Return what an importance must exceed to be significant family-wise over the voxels.
+
+    The max-statistic of Westfall and Young (1993) and Nichols and Holmes (2002).
+
+    Parameters
+    ----------
+    maxima
+        Maximum over the voxels of every null run, shape (n_permutations, ...).
+    alphas
+        Significance levels.
+
+    Returns
+    -------
+    array, float32, shape (n_alphas, ...)
+    """
+    ordered = -np.sort(-np.asarray(maxima), axis=0)
+    return voxel_thresholds(ordered.astype(np.float32), len(maxima), alphas)
+
+
+def p_map(
+    observed: npt.NDArray[np.float32], top: npt.NDArray[np.float32], n_permutations: int
+) -> npt.NDArray[np.float32]:
+    """Return ``p = (b + 1) / (m + 1)`` per voxel where the top values decide it, else 1.
+
+    Parameters
+    ----------
+    observed
+        Shape (...).
+    top
+        Largest null values, largest first, shape (k, ...). b is known while it is below k; a voxel that all k
+        reach has p > k / (m + 1), and gets the upper bound 1 (all null values when k = m).
+    n_permutations
+        Number of null runs, m.
+    """
+    reached = np.zeros(observed.shape, dtype=np.int64)
+    for values in top:
+        reached += values >= observed
+    p = (reached + 1) / (n_permutations + 1)
+    return np.where(reached < len(top), p, 1.0).astype(np.float32)
+
+
+def false_discovery(p: npt.NDArray[np.float32], alpha: float) -> npt.NDArray[np.bool_]:
+    """Return which of the p-values along the last axis Benjamini and Hochberg (1995) reject at level alpha.
+
+    P-values that are upper bounds, as those of :func:`p_map`, only make it stricter.
+    """
+    n = p.shape[-1]
+    ordered = np.sort(p, axis=-1)
+    # A p-value of exactly alpha i / n passes: rounded to float32 it may lie above.
+    passes = ordered <= alpha * np.arange(1, n + 1) / n * (1 + 1e-6)
+    last = np.where(passes.any(axis=-1), n - 1 - np.argmax(passes[..., ::-1], axis=-1), -1)
+    limit = np.where(last >= 0, np.take_along_axis(ordered, np.maximum(last, 0)[..., None], -1)[..., 0], -1.0)
+    return np.asarray(p <= limit[..., None])
