@@ -1,0 +1,163 @@
+"""The page of the group level: complete, self-contained, and steady on poor results."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import matplotlib as mpl
+import pytest
+from test_reports_results import make_output, single_slice
+
+from bids_xai.errors import InputError
+from bids_xai.reports import write_group_report
+from bids_xai.reports.html import number, plain, slug
+
+SECTIONS = ["Summary", "Accuracy", "Confusion", "Importance maps", "Reproducibility", "Univariate", "Regions",
+            "Methods", "Warnings", "Settings"]  # fmt: skip
+
+
+class _Page(HTMLParser):
+    """Collects what a browser would load, images without words, anchors, and open tags."""
+
+    void = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.loaded, self.alts, self.ids, self.targets, self.open = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in self.void:
+            self.open.append(tag)
+        self.loaded += [attrs[key] for key in ("src", "srcset", "data", "poster") if key in attrs]
+        self.loaded += [attrs["href"]] if tag == "link" else []
+        self.alts += [attrs.get("alt", "")] if tag == "img" else []
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.targets += [attrs["href"][1:]] if attrs.get("href", "").startswith("#") else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    out = make_output(tmp_path_factory.mktemp("out"), n_classes=2, methods=("OD", "LRP-z"))
+    write_group_report(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def text(out):
+    return (out / "group.html").read_text(encoding="utf-8")
+
+
+def test_page_loads_nothing_from_elsewhere(text):
+    page = _Page(text)
+    assert page.loaded
+    assert all(source.startswith("data:") for source in page.loaded)
+    assert not re.search(r"@import|url\(|<script", text)
+    assert not page.open
+
+
+def test_page_is_accessible(text):
+    page = _Page(text)
+    assert all(len(alt) > 10 for alt in page.alts)
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.targets) <= set(page.ids)
+    assert '<html lang="en">' in text
+
+
+def test_sections_are_all_there_and_in_the_navigation(text):
+    assert re.findall(r'<h2 id="[^"]+">([^<]+)</h2>', text) == SECTIONS
+    assert (
+        re.findall(r'<a href="#[^"]+">([^<]+)</a>', text.split("</nav>")[0])
+        == ["Skip to the content", *SECTIONS][1:]
+    )
+
+
+def test_names_of_the_user_are_escaped(text):
+    assert "A &lt;made-up&gt; data set" in text
+    assert "<made-up>" not in text
+
+
+def test_numbers_are_those_of_the_tables(out, text):
+    manifest = json.loads((out / "group" / "results.json").read_text())
+    assert f"<dt>Samples</dt><dd>{manifest['n_samples']}</dd>" in text
+    assert "pass p ≤ 0.01 (threshold of each voxel from 200 permutations, median 0.0123)" in text
+    assert "p = 0.00498" in text
+    assert "failed: 04" in text
+    assert "sub-03 has fewer samples" in text
+
+
+def test_figures_are_files_too(out):
+    names = {path.name for path in (out / "group" / "figures").iterdir()}
+    maps = {
+        f"maps_class-{class_}_method-{name}.png" for class_ in ("face", "house") for name in ("OD", "LRP-z")
+    }
+    assert maps | {"accuracy.svg", "confusion.svg", "curves-by-method.svg", "univariate_F.png"} <= names
+
+
+def test_old_figures_go_and_page_is_the_same_again(tmp_path):
+    make_output(tmp_path, n_classes=2, methods=("OD",), mask=single_slice(), atlas=False)
+    before = dict(mpl.rcParams)
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    assert dict(mpl.rcParams) == before
+    stale = tmp_path / "group" / "figures" / "stale.png"
+    stale.write_bytes(b"")
+    assert write_group_report(tmp_path).read_text(encoding="utf-8") == text
+    assert not stale.exists()
+    for words in ("native space", "in their native space"):
+        assert words in text
+
+
+def test_poor_results_are_reported(tmp_path):
+    poor = {"survivors": False, "n_runs": 1, "n_permutations": 19, "n_null": 0}
+    make_output(tmp_path, n_classes=2, methods=("OD",), **poor)
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    for words in (
+        "cannot be reached with 19 permutations",
+        "No second set of permutations",
+        "No voxel passes in any region",
+        "no voxel can pass at α = 0.001, 0.01",
+        "not reachable",
+    ):
+        assert words in text
+    assert "nan" not in re.sub(r"base64,[^\"]+", "", text)
+
+
+def test_results_without_maps_curves_or_settings_are_reported(tmp_path):
+    make_output(tmp_path, n_classes=2, methods=("W",), atlas=False)
+    path = tmp_path / "group" / "results.json"
+    manifest = json.loads(path.read_text())
+    manifest.update(maps=[], settings={}, versions={}, warnings=[], failed_subjects=[], n_permutations=0)
+    manifest["tables"] = {key: manifest["tables"][key] for key in ("samples",)}
+    path.write_text(json.dumps(manifest))
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="[^"]+">([^<]+)</h2>', text) == ["Summary", "Regions", "Methods", "Warnings"]
+    assert "No atlas was asked for" in text
+
+
+def test_page_without_results_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"results\.json does not exist"):
+        write_group_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "n/a"), (float("nan"), "n/a"), (float("inf"), "not reachable"), (28586, "28\u202f586"),
+        (-3.0, "−3"), (0.000999, "0.000999"), (1.5e-7, "1.5×10⁻⁷"), (True, "yes"), ("as is", "as is"),
+    ],
+)  # fmt: skip
+def test_number(value, expected):
+    assert number(value) == expected
+
+
+def test_plain_and_slug():
+    assert plain([0.001, "a", None]) == "0.001, a, –"
+    assert plain({"face": ["f", "g"]}) == "face: f, g"
+    assert slug("a <b>/c") == "a-b-c"
+    assert slug("ä") == "x"

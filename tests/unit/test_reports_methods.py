@@ -1,0 +1,120 @@
+"""The methods text follows the settings, and what it cites is listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from test_reports_results import make_output
+
+from bids_xai.reports import write_citations
+from bids_xai.reports.methods_text import caveats, citation_keys, methods_paragraphs
+from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
+from bids_xai.reports.results import load_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return load_results(
+        make_output(tmp_path_factory.mktemp("out"), n_classes=2, methods=("W", "OD", "LRP-z"))
+    )
+
+
+def changed(results, settings=None, **manifest):
+    content = {**results.manifest, **manifest, "settings": {**results.settings, **(settings or {})}}
+    return dataclasses.replace(results, manifest=content)
+
+
+def text_of(results):
+    return " ".join(with_authors(paragraph.text) for paragraph in methods_paragraphs(results))
+
+
+def test_text_has_the_numbers_of_the_run(results):
+    text = text_of(results)
+    for words in (
+        "3 subjects", "48 samples of 2 classes (face 24, house 24)", "10\u202f000 minibatches of 20 samples",
+        "learning rate 0.005; no regularisation", "repeated 20 times", "was repeated 200 times",
+        "smallest p within reach was 0.00498", "α = 0.001, 0.01 and 0.05",
+        "leaving one subject out (3 folds)", "moved by 5 s", "drifts below 0.00781 Hz",
+        "20 further permutations",
+    ):  # fmt: skip
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "manifest", "words", "absent"),
+    [
+        ({"high_pass_sigma": 55.0}, {}, "σ = 55 volumes", "discrete cosines"),
+        ({"high_pass": 0.01}, {}, "drifts below 0.01 Hz", "0.00781"),
+        ({"high_pass": 0}, {}, "its linear trend was removed and it was scaled", "drifts"),
+        ({"detrend": False, "high_pass": 0, "standardize": False}, {}, "not filtered or scaled",
+         "linear trend"),
+        ({"window": [-5.95, 5.95], "window_anchor": "offset"}, {},
+         "−5.95 s to 5.95 s relative to the event's end", "haemodynamic"),
+        ({"sample": "volumes"}, {}, "A sample is each volume", "mean of the volumes"),
+        ({"hrf_shift": 0.0}, {}, "volumes of the event. This", "haemodynamic"),
+        ({"l2": 0.1}, {}, "weight decay 0.1", "no regularisation"),
+        ({"confounds": ["trans_x", "rot_x"]}, {}, "confounds trans_x, rot_x", "without realignment and"),
+        ({"preproc": "derivatives"}, {}, "existing derivatives", "taken as they are"),
+        ({"map_scale": 1000.0}, {}, "multiplied by 1000", "xx"),
+        ({}, {"permute": "all"}, "single samples over the whole data set", "within each subject"),
+        ({}, {"tail": "two-sided"}, "two-sided (absolute values)", "one-sided"),
+        ({}, {"cv": "run"}, "the same subject's other runs only", "leaving one subject out"),
+        ({}, {"cv": "kfold", "n_folds": 5}, "in 5 folds", "leaving one"),
+        ({}, {"n_null": 0}, "No second set of permutations", "further permutations"),
+        ({}, {"n_permutations": 0, "n_null": 0}, "", "Benjamini"),
+        ({}, {"space": None}, "in their native space", "Fonov"),
+        ({}, {"importance_samples": "all"}, "all held-out samples", "labelled with that class"),
+        ({}, {"n_runs": 1}, "The whole was repeated once", "repeated 1 times"),
+    ],
+)  # fmt: skip
+def test_text_follows_the_settings(results, settings, manifest, words, absent):
+    text = text_of(changed(results, settings, **manifest))
+    assert words in text
+    assert absent not in text
+
+
+def test_caveats_follow_the_settings(results):
+    assert any("Haufe" in with_authors(note) for note in caveats(results))
+    assert not any("one-sided" in note for note in caveats(changed(results, tail="two-sided")))
+    assert any("no family-wise significance" in note for note in caveats(results))
+    assert not any("no family-wise significance" in note for note in caveats(changed(results, n_null=0)))
+    assert not any("LRP-W2 sums to the output" in note for note in caveats(results))
+    with_rule = changed(results, methods=["W", "LRP-W2"])
+    assert any("LRP-W2 sums to the output" in note for note in caveats(with_rule))
+    assert any("α = 0.001:" in note or "α = 0.001." in note for note in caveats(results))
+    assert not any("smallest p" in note for note in caveats(changed(results, smallest_p=1e-4)))
+
+
+def test_only_what_is_used_is_cited(results):
+    keys = citation_keys(results)
+    assert {"gotsopoulos2018", "bach2015", "aal2", "fonov2011", "nipype2011"} <= set(keys)
+    assert not {"montavon2017", "destrieux2010", "templateflow2022"} & set(keys)
+
+
+def test_citations_are_written(results):
+    path = write_citations(results.out_dir)
+    text, bib = path.read_text(encoding="utf-8"), path.with_suffix(".bib").read_text(encoding="utf-8")
+    keys = citation_keys(results)
+    assert re.findall(r"^@\w+\{(\w+),$", bib, re.M) == keys
+    assert bib.count("{") == bib.count("}")
+    assert "[@" not in text
+    assert all(REFERENCES[key].doi in text for key in keys)
+
+
+def test_every_citation_resolves():
+    assert {key for keys in ATLAS_REFERENCES.values() for key in keys} <= set(REFERENCES)
+    assert cited(["x [@a; @b] y", "z [@b]"]) == ["a", "b"]
+    assert (
+        with_authors("as shown [@haufe2014; @bach2015].")
+        == "as shown (Haufe et al., 2014; Bach et al., 2015)."
+    )
+
+
+def test_bibtex_escapes_and_splits():
+    entry = REFERENCES["glorot2010"].bibtex("glorot2010")
+    assert "volume = {9}" in entry
+    assert "pages = {249--256}" in entry
+    assert "booktitle" in entry
+    assert r"Science \& Engineering" in REFERENCES["matplotlib2007"].bibtex("k")
