@@ -1,0 +1,1 @@
+"""What to read from BIDS datasets, how to name what is written, descriptions and sidecars."""

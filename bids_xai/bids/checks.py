@@ -1,0 +1,202 @@
+"""Checks of images before anything is computed: whole files, dimensions, time, grids, contents."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from bids_xai.errors import InputError
+from bids_xai.images.grids import check_same_grid, volumes
+
+TR_TOLERANCE_S = 1e-3
+_SECONDS_PER_UNIT = {"sec": (1.0,), "msec": (1e-3,), "usec": (1e-6,), "unknown": (1.0, 1e-3)}
+_BLOCK = 1 << 22
+MAX_REPORTED = 10
+
+
+class Problems:
+    """Mistakes found in several files, raised together."""
+
+    def __init__(self) -> None:
+        self.found: list[InputError] = []
+
+    def add(self, error: InputError) -> None:
+        """Keep a mistake; one that was met before is not repeated."""
+        if str(error) not in {str(other) for other in self.found}:
+            self.found.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was found: one error as it is, several as a list of the first ten."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            shown = "\n- ".join(str(error) for error in self.found[:MAX_REPORTED])
+            more = len(self.found) - MAX_REPORTED
+            raise InputError(
+                f"{len(self.found)} problems in the input:\n- {shown}"
+                + (f"\n- and {more} more" if more > 0 else "")
+            )
+
+
+def open_image(path: str | os.PathLike[str], n_dimensions: int = 4) -> nb.Nifti1Image:
+    """Read an image's header and check that the file is whole and has the dimensions expected.
+
+    Parameters
+    ----------
+    path
+        A ``.nii`` or ``.nii.gz`` file.
+    n_dimensions
+        4 for a series (more than one volume), 3 for one volume.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not NIfTI, truncated, or of other dimensions.
+    """
+    path = Path(path)
+    if not path.is_file():
+        link = " (a link whose content is not here)" if path.is_symlink() else ""
+        raise InputError(
+            f"The image {path} does not exist{link}.",
+            "a NIfTI file",
+            "fetch it with 'datalad get' or 'git annex get'" if link else "check the path",
+        )
+    try:
+        img = nb.load(path)
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise _broken(path, f"is not a readable NIfTI image: {error}") from error
+    if not isinstance(img, nb.Nifti1Image):
+        raise _broken(path, f"is a {type(img).__name__}, not a NIfTI image")
+    _check_whole(path, img)
+    shape = img.shape
+    if n_dimensions == 4 and (len(shape) != 4 or shape[3] < 2):
+        raise InputError(
+            f"The image {path} has {len(shape)} dimensions (shape {'x'.join(map(str, shape))}).",
+            "a 4-D series with more than one volume",
+            "check that the file is a functional run and was not averaged over time",
+        )
+    if n_dimensions == 3 and len(shape) != 3 and not (len(shape) == 4 and shape[3] == 1):
+        raise InputError(
+            f"The image {path} has {len(shape)} dimensions (shape {'x'.join(map(str, shape))}).",
+            "a 3-D image",
+            "give one volume",
+        )
+    return img
+
+
+def _broken(path: Path, what: str) -> InputError:
+    return InputError(
+        f"The image {path} {what}", "a whole NIfTI file (.nii or .nii.gz)", "copy or convert it again"
+    )
+
+
+def _check_whole(path: Path, img: nb.Nifti1Image) -> None:
+    header = img.header
+    offset = int(img.dataobj.offset) if nb.is_proxy(img.dataobj) else int(header["vox_offset"])
+    expected = offset + math.prod(img.shape) * header.get_data_dtype().itemsize
+    if path.suffix != ".gz":
+        size = path.stat().st_size
+    else:
+        with path.open("rb") as handle:
+            handle.seek(-4, os.SEEK_END)
+            (size,) = struct.unpack("<I", handle.read(4))
+        # The trailer holds the size modulo 2^32; files of several gzip members need a full read.
+        size = expected if size == expected % 2**32 else _decompressed_size(path)
+    if size < expected:
+        raise _broken(path, f"is truncated: its header announces {expected} bytes, {size} are there.")
+
+
+def _decompressed_size(path: Path) -> int:
+    size = 0
+    try:
+        with gzip.open(path) as handle:
+            while block := handle.read(_BLOCK):
+                size += len(block)
+    except (EOFError, OSError, zlib.error):
+        return size
+    return size
+
+
+def check_varies(path: str | os.PathLike[str], img: nb.Nifti1Image) -> None:
+    """Raise InputError if no voxel of a series changes over time.
+
+    The first three volumes tell for any real run; only if they are identical the rest is read.
+    """
+    series = volumes(img)
+    first = next(series)
+    if any(not np.array_equal(first, volume) for volume in islice(series, 2)):
+        return
+    if all(np.array_equal(first, volume) for volume in series):
+        raise InputError(
+            f"All voxels of {path} are constant over its {img.shape[3]} volumes.",
+            "a functional run",
+            "check how the image was made",
+        )
+
+
+def sidecar_tr(path: Path) -> float | None:
+    """Return RepetitionTime in seconds from a JSON file, None if it has none.
+
+    Raises
+    ------
+    InputError
+        If the file is not JSON, or the value is not a positive number.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"The sidecar {path} cannot be read: {error}", "a JSON file", "correct it"
+        ) from error
+    value = content.get("RepetitionTime") if isinstance(content, dict) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InputError(f"{path} has the RepetitionTime {value!r}.", "seconds, more than 0", "correct it")
+    return float(value)
+
+
+def check_tr(tr: float, sidecar: Path, img: nb.Nifti1Image, path: Path) -> None:
+    """Compare the sidecar's repetition time with the header's; 0 there means that it is not set.
+
+    Raises
+    ------
+    InputError
+        If they differ by more than 1 ms; both values and both files are named.
+    """
+    zooms = img.header.get_zooms()
+    value = float(zooms[3]) if len(zooms) > 3 else 0.0
+    if value == 0:
+        return
+    unit = img.header.get_xyzt_units()[1]
+    in_seconds = [value * scale for scale in _SECONDS_PER_UNIT.get(unit, (1.0,))]
+    if min(abs(seconds - tr) for seconds in in_seconds) > TR_TOLERANCE_S:
+        raise InputError(
+            f"The repetition time is {tr:g} s in {sidecar} but {value:g} (unit: {unit}) in the header of "
+            f"{path}.",
+            "the same repetition time in both (within 1 ms)",
+            "find out which is right and correct the other: all onsets depend on it",
+        )
+
+
+def check_grids(images: Sequence[tuple[str, nb.Nifti1Image]], problems: Problems) -> None:
+    """Compare all images' grids with the first one's; every difference is added to ``problems``."""
+    if not images:
+        return
+    first_name, first = images[0]
+    for name, img in images[1:]:
+        try:
+            check_same_grid(first, img, first_name, name)
+        except InputError as error:
+            problems.add(error)

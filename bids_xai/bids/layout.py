@@ -1,0 +1,210 @@
+"""Access to datasets through pybids, and the rule that says which file belongs to which image."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bids.layout import BIDSLayout, BIDSLayoutIndexer, Query
+
+from bids_xai.bids.descriptions import read_description
+from bids_xai.bids.names import ENTITY_KEYS
+from bids_xai.bids.records import BidsFile
+from bids_xai.errors import InputError
+from bids_xai.registry import nearest_name
+
+# Never searched: dot files, what BIDS leaves to the user, and large folders without images of functions.
+_IGNORED = (
+    re.compile(r"^/(code|models|sourcedata|stimuli|logs)(/|$)"),
+    re.compile(r"/\."),
+    re.compile(r"^/sub-[^/]+(/ses-[^/]+)?/(figures|log|dwi|fmap|eeg|meg|ieeg)(/|$)"),
+)
+# Entities that say what kind of file it is, not which run it belongs to.
+KIND = frozenset({"suffix", "extension", "datatype", "desc", "label", "fmap", "scans", "mode", "from", "to"})
+_OF_DERIVATIVES = frozenset({"desc", "label", "res", "den", "atlas", "segmentation", "hemi"})
+_NAME_OF_KEY = {key: name for name, key in ENTITY_KEYS.items() if name != key}
+
+
+class Dataset:
+    """A BIDS dataset, raw or derivative, indexed by pybids.
+
+    Parameters
+    ----------
+    root
+        The dataset's folder.
+    subjects
+        Participants to index (labels without ``sub-``); all when empty. Others are not looked at, which
+        is what makes large datasets open fast.
+    database_dir
+        Folder for pybids' database: made when absent, read when there. It holds all participants.
+    is_derivative
+        Read names as those of derivatives (space, desc, label, ...); old ones do not say what they are.
+
+    Raises
+    ------
+    InputError
+        If the folder is not a BIDS dataset or the database is of another dataset.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        subjects: Sequence[str] = (),
+        database_dir: str | os.PathLike[str] | None = None,
+        is_derivative: bool = False,
+    ) -> None:
+        self.root = Path(root).absolute()
+        self.description = read_description(self.root)
+        ignored = list(_IGNORED)
+        if subjects and database_dir is None:
+            chosen = "|".join(re.escape(subject) for subject in subjects)
+            ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._layout = BIDSLayout(
+                str(self.root),
+                validate=False,
+                is_derivative=is_derivative,
+                database_path=None if database_dir is None else str(Path(database_dir).absolute()),
+                indexer=BIDSLayoutIndexer(validate=False, ignore=ignored, index_metadata=False),
+            )
+        indexed = Path(str(self._layout.root)).absolute()
+        if indexed.resolve() != self.root.resolve():
+            raise InputError(
+                f"The database in {database_dir} is of the dataset {indexed}.",
+                f"a database of {self.root}",
+                "choose another --bids-database-dir, or empty it",
+            )
+
+    def subjects(self) -> list[str]:
+        """Return the labels of all participants with a folder, whether indexed or not."""
+        return sorted(path.name[4:] for path in self.root.glob("sub-*") if path.is_dir())
+
+    def files(self, entities: Mapping[str, Any]) -> list[BidsFile]:
+        """Return the files that have these entities, ordered by path.
+
+        Raises
+        ------
+        InputError
+            If an entity is unknown to pybids.
+        """
+        known = self._layout.get_entities()
+        for name, value in entities.items():
+            if name in known:
+                continue
+            if name not in _OF_DERIVATIVES:
+                raise InputError(
+                    f"Unknown entity {name!r} in the BIDS filters.",
+                    f"one of {', '.join(sorted(known))}",
+                    f"did you mean {_NAME_OF_KEY[name]!r}?"
+                    if name in _NAME_OF_KEY
+                    else nearest_name(name, list(known)),
+                )
+            # No file of a raw dataset has an entity of derivatives.
+            if value not in (Query.NONE, Query.OPTIONAL):
+                return []
+        found = self._layout.get(**{name: value for name, value in entities.items() if name in known})
+        files = [BidsFile(Path(str(item.path)), dict(item.get_entities(metadata=False))) for item in found]
+        return sorted(files, key=lambda file: str(file.path))
+
+
+def open_derivatives(
+    folders: Iterable[str | os.PathLike[str]],
+    *,
+    subjects: Sequence[str] = (),
+    database_dir: str | os.PathLike[str] | None = None,
+) -> list[Dataset]:
+    """Open derivative datasets: each folder is one, or holds several.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing, or neither it nor a folder in it is a BIDS dataset.
+    """
+    roots: list[Path] = []
+    for folder in map(Path, folders):
+        inside = sorted(path.parent for path in folder.glob("*/dataset_description.json"))
+        if (folder / "dataset_description.json").is_file() or not inside:
+            inside = [folder]
+        else:
+            inside = [path for path in inside if read_description(path).get("DatasetType") != "raw"]
+        roots += [path for path in inside if path not in roots]
+    databases = None if database_dir is None else Path(database_dir) / "derivatives"
+    return [
+        Dataset(
+            root,
+            subjects=subjects,
+            database_dir=None if databases is None else databases / f"{number:02d}-{root.name}",
+            is_derivative=True,
+        )
+        for number, root in enumerate(roots)
+    ]
+
+
+def belongs(candidate: Mapping[str, Any], entities: Mapping[str, Any]) -> bool:
+    """Tell whether a file applies to an image: its entities are a subset of the image's.
+
+    This is BIDS' inheritance principle; entities that say what kind of file it is do not count.
+    """
+    return all(
+        name in entities and _same(value, entities[name])
+        for name, value in candidate.items()
+        if name not in KIND
+    )
+
+
+def _same(a: Any, b: Any) -> bool:
+    text_a, text_b = str(a), str(b)
+    # run-1 and run-01 are the same run.
+    return text_a == text_b or (text_a.isdigit() and text_b.isdigit() and int(text_a) == int(text_b))
+
+
+def best_match(
+    candidates: Iterable[BidsFile], entities: Mapping[str, Any], what: str, image: Path
+) -> Path | None:
+    """Return the file that belongs to an image and shares most entities with it.
+
+    Parameters
+    ----------
+    candidates
+        Files of the right kind.
+    entities
+        Those of the image.
+    what, image
+        For the message: kind of file and the image it is for.
+
+    Raises
+    ------
+    InputError
+        If two files fit equally well.
+    """
+    fitting = [file for file in candidates if belongs(file.entities, entities)]
+    if not fitting:
+        return None
+    specific = max(_n_shared(file) for file in fitting)
+    best = [file for file in fitting if _n_shared(file) == specific]
+    if len(best) > 1:
+        raise InputError(
+            f"{len(best)} files fit as the {what} of {image}: {', '.join(str(file.path) for file in best)}.",
+            "one",
+            f'choose with --bids-filter-file, for example {{"{what}": {{{_difference(best)}}}}}',
+        )
+    return best[0].path
+
+
+def _n_shared(file: BidsFile) -> int:
+    return sum(name not in KIND for name in file.entities)
+
+
+def _difference(files: Sequence[BidsFile]) -> str:
+    for name in sorted(set().union(*(file.entities for file in files))):
+        values = [file.entities.get(name) for file in files]
+        if len({str(value) for value in values}) > 1:
+            value = next(value for value in values if value is not None)
+            return f'"{name}": "{value}"'
+    return '"desc": "brain"'

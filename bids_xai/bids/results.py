@@ -1,0 +1,140 @@
+"""Finding the samples that the participant level has written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bids_xai.errors import InputError
+from bids_xai.registry import nearest_name
+
+# What two runs must share for their samples to be rows of one table.
+SHARED_SETTINGS = (
+    "Sample", "Target", "Classes", "Window", "WindowAnchor", "HrfShift", "Detrend", "HighPass",
+    "HighPassSigma", "Confounds", "Standardize", "Space", "Resolution",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The samples of one run: image, rows and mask, and what its sidecar says."""
+
+    samples: Path
+    rows: Path
+    mask: Path
+    subject: str
+    session: str
+    task: str
+    run: str
+    metadata: dict[str, Any]
+
+    @property
+    def space(self) -> str | None:
+        """Name of the template space, None for a native one."""
+        return self.metadata.get("Space")
+
+    @property
+    def resolution(self) -> float | None:
+        """Voxel size of the analysis grid in mm, None where it is that of the images."""
+        return self.metadata.get("Resolution")
+
+
+def find_samples(
+    output_dir: Path,
+    *,
+    participant_label: Sequence[str] = (),
+    session_label: Sequence[str] = (),
+    task_id: Sequence[str] = (),
+    run_id: Sequence[str] = (),
+    sample: str | None = None,
+    excluding: Sequence[str] = (),
+    strict: bool = True,
+) -> list[SampleSet]:
+    """Find participant-level results, sorted by subject, session, task and run.
+
+    Parameters
+    ----------
+    output_dir
+        Folder of the derivatives.
+    participant_label, session_label, task_id, run_id
+        What to take; empty takes all.
+    sample
+        ``"events"`` or ``"volumes"``; None takes both.
+    excluding
+        Subjects to leave out.
+    strict
+        Refuse an empty or inconsistent result instead of returning it.
+
+    Raises
+    ------
+    InputError
+        There are no results, an asked participant has none, or runs were made with different settings.
+    """
+    found = [_read(output_dir, sidecar) for sidecar in sorted(output_dir.glob("sub-*/**/*_samples.json"))]
+    labels = {label.removeprefix("sub-") for label in participant_label}
+    chosen = [
+        item
+        for item in found
+        if (not labels or item.subject in labels)
+        and (not session_label or item.session in session_label)
+        and (not task_id or item.task in task_id)
+        and (not run_id or item.run in run_id)
+        and (sample is None or item.metadata.get("Sample") == sample)
+        and item.subject not in excluding
+    ]
+    if strict:
+        _check(output_dir, found, chosen, labels)
+    return sorted(chosen, key=lambda item: (item.subject, item.session, item.task, item.run))
+
+
+def _read(output_dir: Path, sidecar: Path) -> SampleSet:
+    metadata = json.loads(sidecar.read_text(encoding="utf-8"))
+    stem = sidecar.name.removesuffix(".json")
+    entities = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
+    return SampleSet(
+        samples=sidecar.with_name(f"{stem}.nii.gz"),
+        rows=sidecar.with_name(f"{stem}.tsv"),
+        mask=output_dir / metadata["Mask"],
+        subject=entities["sub"],
+        session=entities.get("ses", ""),
+        task=entities.get("task", ""),
+        run=entities.get("run", ""),
+        metadata=metadata,
+    )
+
+
+def _check(
+    output_dir: Path, found: Sequence[SampleSet], chosen: Sequence[SampleSet], labels: set[str]
+) -> None:
+    if not found:
+        raise InputError(
+            f"{output_dir} holds no participant-level results (sub-*/**/*_samples.nii.gz).",
+            "the samples that the participant level writes",
+            "run 'bids-xai BIDS OUT participant' first, or both levels in one call",
+        )
+    present = sorted({item.subject for item in found})
+    absent = sorted(labels - set(present))
+    if absent:
+        raise InputError(
+            f"--participant-label {' '.join(absent)}: no participant-level results in {output_dir}.",
+            f"some of {', '.join(present)}",
+            nearest_name(absent[0], present),
+        )
+    if not chosen:
+        raise InputError(
+            f"No participant-level results in {output_dir} are of the asked session, task, run and sample.",
+            f"results such as {found[0].samples.name}",
+            "change the selection, or run the participant level with it",
+        )
+    for key in SHARED_SETTINGS:
+        values = {json.dumps(item.metadata.get(key)): item.samples.name for item in chosen}
+        if len(values) > 1:
+            listed = "; ".join(f"{value} in {name}" for value, name in sorted(values.items()))
+            raise InputError(
+                f"Participant-level results in {output_dir} were made with different {key}: {listed}.",
+                "one setting for all that are classified together",
+                "run the participant level again for all, or select with --participant-label, --task-id",
+            )
