@@ -1,0 +1,1 @@
+"""nipype interfaces: load files, call one pure function, save."""

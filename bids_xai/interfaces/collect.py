@@ -1,0 +1,89 @@
+"""Interface that gathers the samples of all subjects into one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from threadpoolctl import threadpool_limits
+
+from bids_xai.decoding.design import make_design
+from bids_xai.decoding.softmax import gram_matrix
+from bids_xai.images import masking
+from bids_xai.images.stacking import stack_samples, varying_voxels
+from bids_xai.reports.results import read_table
+
+
+class CollectSamples(SimpleInterface):
+    """Stack samples into a matrix, with the mask that all share, the folds and the Gram matrix.
+
+    Voxels without variation in some run are left out of the mask
+    (:func:`bids_xai.images.stacking.varying_voxels`).
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_samples = InputMultiObject(File(exists=True), mandatory=True, desc="4-D images of samples")
+        in_rows = InputMultiObject(File(exists=True), mandatory=True, desc="TSV files, in the same order")
+        in_masks = InputMultiObject(
+            File(exists=True), mandatory=True, desc="masks on the grid of the samples"
+        )
+        classes = traits.List(traits.Str, desc="classes in their order; empty: those of the rows, sorted")
+        cv = traits.Str("subject", usedefault=True, desc="what is left out")
+        n_folds = traits.Int(5, usedefault=True, desc="number of folds of cv kfold")
+        random_seed = traits.Int(0, usedefault=True, desc="seed of the folds")
+
+    class _OutputSpec(TraitedSpec):
+        out_data = File(exists=True, desc="float32 matrix (n_samples, n_voxels), .npy")
+        out_gram = File(exists=True, desc="matrix of inner products (n_samples, n_samples), .npy")
+        out_rows = File(exists=True, desc="TSV file, one row per sample")
+        out_mask = File(exists=True, desc="mask of the voxels")
+        out_design = File(exists=True, desc="classes, labels, blocks and folds, .json")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs, folder = self.inputs, Path(runtime.cwd)
+        tables = [read_table(Path(path)).fillna({"session": "", "run": ""}) for path in inputs.in_rows]
+        rows = pd.concat(tables, ignore_index=True)
+        design, kept = make_design(
+            rows,
+            classes=inputs.classes if isdefined(inputs.classes) else (),
+            cv=inputs.cv,
+            n_folds=inputs.n_folds,
+            seed=inputs.random_seed,
+        )
+        images = [nb.load(path) for path in inputs.in_samples]
+        mask = masking.intersect([nb.load(path) for path in inputs.in_masks])
+        mask = varying_voxels(images, mask)
+        nb.save(mask, folder / "mask.nii.gz")
+        n_voxels = int(np.asarray(mask.dataobj).sum())
+        data = np.lib.format.open_memmap(
+            folder / "data.npy", mode="w+", dtype=np.float32, shape=(len(kept), n_voxels)
+        )
+        stack_samples(images, mask, kept, out=data)
+        data.flush()
+        with threadpool_limits(1):
+            np.save(folder / "gram.npy", gram_matrix(data))
+        rows.iloc[kept].to_csv(folder / "rows.tsv", sep="\t", index=False, na_rep="n/a")
+        design.save(folder / "design.json")
+        self._results.update(
+            out_data=str(folder / "data.npy"),
+            out_gram=str(folder / "gram.npy"),
+            out_rows=str(folder / "rows.tsv"),
+            out_mask=str(folder / "mask.nii.gz"),
+            out_design=str(folder / "design.json"),
+        )
+        return runtime

@@ -1,0 +1,131 @@
+"""Interfaces that bring images of one run to the analysis grid and clean them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_xai.bids.confounds import read_confounds
+from bids_xai.images import grids, masking
+from bids_xai.images.cleaning import clean_run
+
+
+class _ResolutionInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="image in any grid")
+    resolution = traits.Float(mandatory=True, desc="voxel size of the output in mm")
+
+
+class _OneFileOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="the result")
+
+
+class DownsampleImage(SimpleInterface):
+    """Bring a 3-D or 4-D image to a coarser grid (:func:`bids_xai.images.grids.downsample`)."""
+
+    input_spec = _ResolutionInputSpec
+    output_spec = _OneFileOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image = grids.downsample(nb.load(self.inputs.in_file), self.inputs.resolution)
+        self._results["out_file"] = _save(image, runtime.cwd, "downsampled.nii")
+        return runtime
+
+
+class ComputeMask(SimpleInterface):
+    """Compute a brain mask from a run (:func:`bids_xai.images.masking.compute_mask`)."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="4-D image")
+
+    class _OutputSpec(TraitedSpec):
+        out_mask = File(exists=True, desc="3-D image of zeros and ones")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        mask = masking.compute_mask([nb.load(self.inputs.in_file)])
+        self._results["out_mask"] = _save(mask, runtime.cwd, "mask.nii.gz")
+        return runtime
+
+
+class DownsampleMask(SimpleInterface):
+    """Intersect the masks of the runs and bring them to the analysis grid.
+
+    The rule is that of ``fslmaths -subsamp2 -thr 0.5 -bin`` for any factor
+    (:func:`bids_xai.images.masking.downsample_mask`).
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_masks = InputMultiObject(File(exists=True), mandatory=True, desc="masks on one grid")
+        resolution = traits.Float(desc="voxel size of the output in mm; absent: the grid stays")
+
+    class _OutputSpec(TraitedSpec):
+        out_mask = File(exists=True, desc="3-D image of zeros and ones on the analysis grid")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        mask = masking.intersect([nb.load(path) for path in self.inputs.in_masks])
+        if isdefined(self.inputs.resolution):
+            mask = masking.downsample_mask(mask, self.inputs.resolution)
+        self._results["out_mask"] = _save(mask, runtime.cwd, "mask.nii.gz")
+        return runtime
+
+
+class CleanRun(SimpleInterface):
+    """Detrend, filter, regress confounds and standardise one run inside a mask.
+
+    Voxels outside the mask and voxels without variation become zero
+    (:func:`bids_xai.images.cleaning.clean_run`).
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="4-D image on the analysis grid")
+        in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+        repetition_time = traits.Float(mandatory=True, desc="seconds between volumes")
+        in_confounds = File(exists=True, desc="TSV with one row per volume")
+        confounds = traits.List(traits.Str, desc="columns of in_confounds; shell wildcards allowed")
+        detrend = traits.Bool(True, usedefault=True, desc="remove the linear trend")
+        high_pass = traits.Float(desc="cut-off in Hz of the discrete cosine filter")
+        high_pass_sigma = traits.Float(desc="sigma in volumes of the Gaussian-weighted line fit")
+        standardize = traits.Bool(True, usedefault=True, desc="zero mean, unit variance")
+
+    input_spec = _InputSpec
+    output_spec = _OneFileOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs = self.inputs
+        mask = nb.load(inputs.in_mask)
+        confounds = None
+        if isdefined(inputs.in_confounds) and isdefined(inputs.confounds):
+            confounds, _ = read_confounds(inputs.in_confounds, inputs.confounds)
+        cleaned = clean_run(
+            masking.masked_series(nb.load(inputs.in_file), mask),
+            inputs.repetition_time,
+            confounds=confounds,
+            detrend=inputs.detrend,
+            high_pass=inputs.high_pass if isdefined(inputs.high_pass) else None,
+            high_pass_sigma=inputs.high_pass_sigma if isdefined(inputs.high_pass_sigma) else None,
+            standardize=inputs.standardize,
+        )
+        self._results["out_file"] = _save(masking.unmask(cleaned, mask), runtime.cwd, "cleaned.nii")
+        return runtime
+
+
+def _save(image: Any, folder: str, name: str) -> str:
+    path = str(Path(folder) / name)
+    nb.save(image, path)
+    return path

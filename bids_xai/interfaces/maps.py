@@ -1,0 +1,154 @@
+"""Interfaces from merged runs to maps and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_xai.atlases.regions import labels_on_grid, region_table
+from bids_xai.atlases.sources import load_atlas
+from bids_xai.decoding.design import Design
+from bids_xai.inference.chunks import load_chunk, save_chunk
+from bids_xai.inference.permutation import smallest_p
+from bids_xai.inference.summary import Null, Runs, summarize
+from bids_xai.inference.univariate import anova_f, one_versus_rest_t
+
+
+class UnivariateMaps(SimpleInterface):
+    """One-versus-rest t and analysis-of-variance F of every voxel."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_data = File(exists=True, mandatory=True, desc="float32 samples, .npy")
+        in_design = File(exists=True, mandatory=True, desc="design, .json")
+
+    class _OutputSpec(TraitedSpec):
+        out_file = File(exists=True, desc="t (n_classes, n_voxels) and F (n_voxels,), .npz")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        X = np.load(self.inputs.in_data, mmap_mode="r")
+        design = Design.load(self.inputs.in_design)
+        arrays = {
+            "t": one_versus_rest_t(X, design.labels, len(design.classes)),
+            "F": anova_f(X, design.labels, len(design.classes)),
+        }
+        self._results["out_file"] = str(save_chunk(Path(runtime.cwd) / "univariate.npz", arrays))
+        return runtime
+
+
+class Summarize(SimpleInterface):
+    """Threshold the maps and write the tables (:func:`bids_xai.inference.summary.summarize`)."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_design = File(exists=True, mandatory=True, desc="design, .json")
+        in_null = File(exists=True, mandatory=True, desc="merged null: maxima and confusions, .npz")
+        in_top = File(exists=True, mandatory=True, desc="largest null values, .npy")
+        in_thresholds = File(exists=True, mandatory=True, desc="thresholds, .npy")
+        in_real = File(exists=True, mandatory=True, desc="merged real runs, .npz")
+        in_null2 = File(exists=True, desc="merged second set, .npz")
+        in_univariate = File(exists=True, mandatory=True, desc="t and F, .npz")
+        importance = traits.List(traits.Str, mandatory=True, desc="measures of importance")
+        alpha = traits.List(traits.Float, mandatory=True, desc="significance levels")
+        tail = traits.Enum("greater", "two-sided", usedefault=True, desc="what counts as important")
+        permute = traits.Str("subject", usedefault=True, desc="exchangeability of the labels")
+
+    class _OutputSpec(TraitedSpec):
+        out_maps = File(exists=True, desc="maps by name, .npz")
+        out_tables = traits.Dict(traits.Str, File(exists=True), desc="TSV files by name of the table")
+        out_summary = traits.Dict(desc="levels and numbers of runs")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs, folder = self.inputs, Path(runtime.cwd)
+        design = Design.load(inputs.in_design)
+        null = Null(
+            top=np.load(inputs.in_top, mmap_mode="r"),
+            thresholds=np.load(inputs.in_thresholds, mmap_mode="r"),
+            **load_chunk(inputs.in_null),
+        )
+        real = Runs(**load_chunk(inputs.in_real))
+        second = Runs(**load_chunk(inputs.in_null2)) if isdefined(inputs.in_null2) else None
+        summary = summarize(
+            real,
+            null,
+            second,
+            load_chunk(inputs.in_univariate),
+            classes=design.classes,
+            methods=inputs.importance,
+            alphas=inputs.alpha,
+            tail=inputs.tail,
+        )
+        blocks = (design.subjects, design.runs, design.events)
+        tables = {}
+        for name, table in summary.tables.items():
+            tables[name] = str(folder / f"{name}.tsv")
+            table.to_csv(tables[name], sep="\t", index=False, na_rep="n/a")
+        self._results.update(
+            out_maps=str(save_chunk(folder / "maps.npz", summary.maps)),
+            out_tables=tables,
+            out_summary={
+                "methods": list(inputs.importance),
+                "alphas": list(inputs.alpha),
+                "report_alpha": summary.report_alpha,
+                "tail": inputs.tail,
+                "permute": inputs.permute,
+                "n_runs": len(real),
+                "n_permutations": len(null),
+                "n_null": 0 if second is None else len(second),
+                "smallest_p": smallest_p(len(null), design.labels, inputs.permute, *blocks),
+            },
+        )
+        return runtime
+
+
+class RegionTable(SimpleInterface):
+    """Report the mean importance by the regions of an atlas."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_maps = File(exists=True, mandatory=True, desc="maps by name, .npz")
+        in_mask = File(exists=True, mandatory=True, desc="mask of the voxels")
+        in_design = File(exists=True, mandatory=True, desc="design, .json")
+        in_summary = traits.Dict(mandatory=True, desc="methods and levels")
+        atlas = traits.Str(mandatory=True, desc="name of an atlas, or a NIfTI file with a TSV beside it")
+
+    class _OutputSpec(TraitedSpec):
+        out_table = File(exists=True, desc="TSV file")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs = self.inputs
+        maps, mask = load_chunk(inputs.in_maps), nb.load(inputs.in_mask)
+        summary = inputs.in_summary
+        shown = list(summary["alphas"]).index(summary["report_alpha"])
+        atlas = load_atlas(inputs.atlas)
+        table = region_table(
+            labels_on_grid(atlas, mask),
+            atlas,
+            np.asarray(maps["mean"]),
+            np.asarray(maps[f"thresholded-{shown}"]) != 0,
+            mask,
+            summary["methods"],
+            Design.load(inputs.in_design).classes,
+            tail=summary["tail"],
+        )
+        path = Path(runtime.cwd) / "regions.tsv"
+        table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+        self._results["out_table"] = str(path)
+        return runtime

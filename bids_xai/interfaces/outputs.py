@@ -1,0 +1,151 @@
+"""Interfaces that write results into the folder of derivatives."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_xai.atomic import whole_file
+from bids_xai.bids.descriptions import write_json, write_tsv
+from bids_xai.bids.events import ROW_COLUMNS
+from bids_xai.bids.group import GroupResults, write_group
+from bids_xai.bids.names import common_entities, mask_path, samples_path
+from bids_xai.bids.sidecars import samples_metadata
+from bids_xai.decoding.design import Design
+from bids_xai.inference.chunks import load_chunk
+from bids_xai.reports import write_citations, write_group_report, write_subject_report
+from bids_xai.reports.results import read_table
+
+
+class WriteSamples(SimpleInterface):
+    """Write the samples of a subject, its mask and its report as BIDS derivatives.
+
+    A run's sidecar is written after its image and rows, and each file whole or not at all, so that what has a
+    sidecar is complete.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_samples = InputMultiObject(File(exists=True), mandatory=True, desc="4-D images, one per run")
+        in_rows = InputMultiObject(File(exists=True), mandatory=True, desc="TSV files, in the same order")
+        in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+        entities = traits.List(traits.Dict, mandatory=True, desc="BIDS entities of the runs")
+        sources = traits.List(traits.Str, mandatory=True, desc="files that the runs were read from")
+        repetition_time = traits.List(traits.Float, mandatory=True, desc="seconds between volumes, per run")
+        subject = traits.Str(mandatory=True, desc="participant label")
+        space = traits.Str(desc="template space; absent: native")
+        resolution = traits.Float(desc="voxel size in mm; absent: that of the images")
+        settings = traits.Dict(mandatory=True, desc="how the samples were made, by name")
+        bids_dir = traits.Str("", usedefault=True, desc="dataset that sources are named relative to")
+        output_dir = traits.Str(mandatory=True, desc="folder of the derivatives")
+
+    class _OutputSpec(TraitedSpec):
+        out_samples = traits.List(File(exists=True), desc="the written images")
+        out_report = File(exists=True, desc="the HTML report")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs, out = self.inputs, Path(self.inputs.output_dir)
+        grid = {
+            "space": inputs.space if isdefined(inputs.space) else None,
+            "resolution": _resolution_label(inputs.resolution) if isdefined(inputs.resolution) else None,
+        }
+        entities = [{**entity, "subject": inputs.subject, **grid} for entity in inputs.entities]
+        mask = mask_path(common_entities(entities))
+        _copy(inputs.in_mask, out / mask)
+        written = []
+        for index, entity in enumerate(entities):
+            rows = read_table(Path(inputs.in_rows[index]))
+            metadata = samples_metadata(
+                settings=inputs.settings,
+                bids_dir=inputs.bids_dir,
+                source=inputs.sources[index],
+                mask=str(mask),
+                space=grid["space"],
+                resolution=inputs.resolution if isdefined(inputs.resolution) else None,
+                repetition_time=inputs.repetition_time[index],
+            )
+            sample = metadata["Sample"]
+            target = out / samples_path(entity, sample)
+            _copy(inputs.in_samples[index], target)
+            write_tsv(out / samples_path(entity, sample, ".tsv"), rows)
+            write_json(out / samples_path(entity, sample, ".json"), {**metadata, **ROW_COLUMNS})
+            written.append(str(target))
+        self._results["out_samples"] = written
+        self._results["out_report"] = str(write_subject_report(out, inputs.subject))
+        return runtime
+
+
+def _resolution_label(resolution: float) -> str:
+    return f"{resolution:g}".replace(".", "p")
+
+
+def _copy(source: str, target: Path) -> None:
+    with whole_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+class WriteGroup(SimpleInterface):
+    """Write the group's maps, tables, manifest, citations and report as one folder, whole or not at all.
+
+    Without ``output_dir`` the folder stays in the working folder, without a report.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_maps = File(exists=True, mandatory=True, desc="maps by name, .npz")
+        in_tables = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc="TSV files by name")
+        in_summary = traits.Dict(mandatory=True, desc="levels and numbers of runs")
+        in_mask = File(exists=True, mandatory=True, desc="mask of the voxels")
+        in_rows = File(exists=True, mandatory=True, desc="TSV file, one row per sample")
+        in_design = File(exists=True, mandatory=True, desc="design, .json")
+        in_regions = InputMultiObject(File(exists=True), desc="region tables")
+        in_background = File(exists=True, desc="image that figures show the maps on")
+        map_scale = traits.Float(1.0, usedefault=True, desc="factor of written importance maps")
+        provenance = traits.Dict(mandatory=True, desc="settings, name of the dataset, space, resolution")
+        output_dir = traits.Str(desc="folder of the derivatives")
+
+    class _OutputSpec(TraitedSpec):
+        out_dir = Directory(exists=True, desc="folder of the results")
+        out_report = File(exists=True, desc="the HTML report")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs = self.inputs
+        to_output = isdefined(inputs.output_dir)
+        out = Path(inputs.output_dir) if to_output else Path(runtime.cwd)
+        regions = inputs.in_regions if isdefined(inputs.in_regions) else []
+        results = GroupResults(
+            maps=load_chunk(inputs.in_maps),
+            tables={name: read_table(Path(path)) for name, path in inputs.in_tables.items()},
+            regions=[read_table(Path(path)) for path in regions],
+            rows=read_table(Path(inputs.in_rows)),
+            design=Design.load(inputs.in_design),
+            mask=nb.load(inputs.in_mask),
+            background=nb.load(inputs.in_background) if isdefined(inputs.in_background) else None,
+            summary=dict(inputs.in_summary),
+            provenance=dict(inputs.provenance),
+            map_scale=inputs.map_scale,
+        )
+        self._results["out_dir"] = str(write_group(results, out))
+        if to_output:
+            write_citations(out)
+            self._results["out_report"] = str(write_group_report(out))
+        return runtime
