@@ -1,0 +1,164 @@
+"""Settings from TOML files and presets, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bids_xai.errors import InputError
+from bids_xai.registry import nearest_name
+from bids_xai.settings.options import options_of
+from bids_xai.settings.sections import Decoding, Execution, Inference, Preprocessing, Samples, Selection
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+SLOPPY = "sloppy"
+Layer = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one call, by concern."""
+
+    selection: Selection = field(default_factory=Selection)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    samples: Samples = field(default_factory=Samples)
+    decoding: Decoding = field(default_factory=Decoding)
+    inference: Inference = field(default_factory=Inference)
+    execution: Execution = field(default_factory=Execution)
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting by its own name, in values that JSON and TOML hold."""
+        return {name: value for part in self.tables().values() for name, value in part.items()}
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Return the settings as nested tables without the unset ones."""
+        return {
+            section: {
+                name: _plain(value)
+                for name, value in vars(getattr(self, section)).items()
+                if value is not None and value != ()
+            }
+            for section in SECTIONS
+        }
+
+
+SECTIONS: dict[str, type] = {
+    "selection": Selection,
+    "preprocessing": Preprocessing,
+    "samples": Samples,
+    "decoding": Decoding,
+    "inference": Inference,
+    "execution": Execution,
+}
+
+
+def preset_names() -> list[str]:
+    """Return the names that ``--preset`` accepts."""
+    folder = resources.files("bids_xai.settings") / "presets"
+    names = [Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return sorted(name for name in names if name != SLOPPY)
+
+
+def load_preset(name: str) -> Layer:
+    """Return the tables of a preset, or refuse an unknown name."""
+    if name not in (*preset_names(), SLOPPY):
+        raise InputError(
+            f"Unknown preset {name!r}.",
+            f"one of {', '.join(preset_names())}",
+            nearest_name(name, preset_names()),
+        )
+    source = resources.files("bids_xai.settings") / "presets" / f"{name}.toml"
+    return _checked(tomllib.loads(source.read_text(encoding="utf-8")), f"preset {name}")
+
+
+def load_file(path: Path) -> Layer:
+    """Read a TOML file of settings; misspelt tables and keys are refused.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is no TOML, or holds a table, key or value that is not known.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config-file {path} cannot be read: {error}.", "a TOML text file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"--config-file {path} is not TOML: {error}.", "a TOML text file") from error
+    return _checked(tables, str(path))
+
+
+def resolve(*layers: Layer) -> Settings:
+    """Merge layers of settings, later ones over earlier ones, over the defaults."""
+    merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for layer in layers:
+        for section, values in layer.items():
+            merged[section].update(values)
+    if merged["preprocessing"].get("high_pass_sigma") and merged["preprocessing"].get("high_pass"):
+        raise InputError(
+            "Both high_pass and high_pass_sigma are set.", "one of the two", "remove one of them"
+        )
+    for alpha in merged["inference"].get("alpha", ()):
+        if alpha >= 1:
+            raise InputError(f"alpha = {alpha}.", "significance levels between 0 and 1")
+    return Settings(**{name: SECTIONS[name](**values) for name, values in merged.items()})
+
+
+def write_file(settings: Settings, path: Path) -> None:
+    """Write the settings so that ``--config-file`` gives them back; paths are made absolute."""
+    import tomli_w
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tomli_w.dumps(settings.tables()), encoding="utf-8")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text; ValueError if it is none."""
+    return tomllib.loads(text)
+
+
+def _checked(tables: Mapping[str, Any], origin: str) -> Layer:
+    for section, values in tables.items():
+        if section not in SECTIONS:
+            raise InputError(
+                f"{origin}: unknown table [{section}].",
+                f"one of {', '.join(SECTIONS)}",
+                nearest_name(section, SECTIONS),
+            )
+        if not isinstance(values, Mapping):
+            raise InputError(f"{origin}: {section} = {values!r}.", f"a table [{section}]")
+        unknown = [key for key in values if key not in options_of(SECTIONS[section])]
+        if unknown:
+            raise InputError(
+                f"{origin}: unknown key {unknown[0]!r} in [{section}].",
+                f"one of {', '.join(options_of(SECTIONS[section]))}",
+                _nearest_key(unknown[0], section),
+            )
+    return {
+        section: {
+            key: options_of(SECTIONS[section])[key].check(f"{section}.{key}", value, origin)
+            for key, value in values.items()
+        }
+        for section, values in tables.items()
+    }
+
+
+def _nearest_key(key: str, section: str) -> str:
+    elsewhere = [name for name, part in SECTIONS.items() if key in options_of(part)]
+    return f"move it to [{elsewhere[0]}]" if elsewhere else nearest_name(key, options_of(SECTIONS[section]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,85 @@
+"""How one option is declared: the same words serve ``--help``, TOML files and error messages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_xai.errors import InputError
+from bids_xai.registry import nearest_name
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line and the TOML reader need to know of a setting.
+
+    Parameters
+    ----------
+    help
+        One sentence for ``--help``.
+    kind
+        ``int``, ``float``, ``str``, ``bool`` or ``Path``: the type of one value.
+    nargs
+        None for one value, a number for exactly so many, ``"+"`` for any number.
+    choices
+        Function that returns the allowed values (read from a registry when asked for).
+    minimum
+        Smallest allowed number.
+    short
+        One-letter alias, such as ``"-w"``.
+    metavar
+        Name(s) of the value in ``--help``.
+    """
+
+    help: str
+    kind: type
+    nargs: int | str | None = None
+    choices: Callable[[], Iterable[str]] | None = None
+    minimum: float | None = None
+    short: str | None = None
+    metavar: str | tuple[str, ...] | None = None
+
+    def check(self, name: str, value: Any, origin: str) -> Any:
+        """Return ``value`` in its proper type, or refuse it naming where it came from."""
+        if value is None:
+            return None
+        if self.nargs is None:
+            return self._check_one(name, value, origin)
+        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(self.nargs, int) and len(values) != self.nargs:
+            raise InputError(f"{origin}: {name} = {value!r}.", f"{self.nargs} values")
+        return tuple(self._check_one(name, item, origin) for item in values)
+
+    def _check_one(self, name: str, value: Any, origin: str) -> Any:
+        allowed: dict[type, tuple[type, ...]] = {
+            float: (int, float),
+            int: (int,),
+            bool: (bool,),
+            str: (str,),
+            Path: (str, Path),
+        }
+        mistyped_bool = isinstance(value, bool) and self.kind is not bool
+        if mistyped_bool or not isinstance(value, allowed[self.kind]):
+            raise InputError(f"{origin}: {name} = {value!r}.", f"a value of type {self.kind.__name__}")
+        value = self.kind(value)
+        if self.minimum is not None and value < self.minimum:
+            raise InputError(f"{origin}: {name} = {value}.", f"at least {self.minimum}")
+        choices = tuple(self.choices()) if self.choices is not None else ()
+        if choices and value not in choices:
+            raise InputError(
+                f"{origin}: {name} = {value!r}.", f"one of {', '.join(choices)}", nearest_name(value, choices)
+            )
+        return value
+
+
+def option(default: Any, help: str, kind: type, **details: Any) -> Any:  # noqa: A002
+    """Declare a field of a settings dataclass (see :class:`Option`)."""
+    return field(default=default, metadata={"option": Option(help=help, kind=kind, **details)})
+
+
+def options_of(section: type) -> dict[str, Option]:
+    """Return the options of a settings dataclass by field name."""
+    return {f.name: f.metadata["option"] for f in dataclasses.fields(section)}

@@ -1,0 +1,203 @@
+"""The settings, one frozen dataclass per concern. What changes results is apart from how it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_xai.attribution import IMPORTANCES
+from bids_xai.decoding import SPLITS
+from bids_xai.inference import PERMUTATIONS
+from bids_xai.models import MODELS
+from bids_xai.settings.options import option
+from bids_xai.workflows import ENGINES
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files of the dataset are read."""
+
+    participant_label: tuple[str, ...] = option(
+        (), "participants to analyse, with or without 'sub-' (default: all)", str, nargs="+", metavar="LABEL"
+    )
+    session_label: tuple[str, ...] = option((), "sessions to analyse", str, nargs="+", metavar="LABEL")
+    task_id: tuple[str, ...] = option((), "tasks to analyse", str, nargs="+", metavar="TASK")
+    run_id: tuple[str, ...] = option((), "runs to analyse", str, nargs="+", metavar="RUN")
+    bids_filter_file: Path | None = option(
+        None, "JSON file with PyBIDS filters per query (bold, events, mask, confounds), as fMRIPrep's", Path
+    )
+    derivatives: tuple[Path, ...] = option(
+        (), "folders of BIDS derivatives: preprocessed runs, masks, confounds", Path, nargs="+", short="-d"
+    )
+    bids_database_dir: Path | None = option(
+        None, "folder of a PyBIDS database: made there when absent, else reused", Path
+    )
+    skip_bids_validation: bool = option(False, "do not run the BIDS validator even if it is installed", bool)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a cleaned time series on the analysis grid."""
+
+    preproc: str = option(
+        "none",
+        "where aligned images come from: 'none' takes the images as they are, 'derivatives' takes "
+        "fMRIPrep-like outputs from --derivatives",
+        str,
+        choices=lambda: ENGINES,
+    )
+    modality: str = option("bold", "kind of image that is classified", str, choices=lambda: ("bold",))
+    space: str | None = option(
+        None,
+        "space of the images: chosen among those in --derivatives, or, with --preproc none, the template "
+        "space that they are already in (default: native)",
+        str,
+    )
+    mask: str = option(
+        "auto",
+        "brain mask: a NIfTI file, 'derivatives', 'compute', or 'auto' (from --derivatives, else computed)",
+        str,
+    )
+    resolution: float | None = option(
+        None, "voxel size of the analysis grid in mm (default: that of the images)", float, minimum=0.1
+    )
+    detrend: bool = option(True, "remove each run's linear trend", bool)
+    high_pass: float | None = option(
+        None, "high-pass cut-off in Hz (discrete cosines); 0: none (default: 1/128)", float, minimum=0
+    )
+    high_pass_sigma: float | None = option(
+        None,
+        "high-pass as in 'fslmaths -bptf SIGMA -1' (Gaussian-weighted line fit, sigma in volumes) instead "
+        "of --high-pass",
+        float,
+        minimum=0.5,
+    )
+    confounds: tuple[str, ...] = option(
+        (), "columns of the confounds file to regress out; shell wildcards allowed", str, nargs="+"
+    )
+    standardize: bool = option(True, "scale each voxel's run to zero mean and unit variance", bool)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What one labelled row is."""
+
+    target: str = option("trial_type", "column of the events file that holds the classes", str)
+    classes: tuple[str, ...] = option(
+        (),
+        "levels of --target to classify, in this order; NAME=LEVEL+LEVEL renames or merges (default: all "
+        "but rest, baseline, fixation and n/a)",
+        str,
+        nargs="+",
+        metavar="CLASS",
+    )
+    sample: str = option(
+        "events",
+        "'events': a sample is the mean of the volumes in the window; 'volumes': each of them is a sample",
+        str,
+        choices=lambda: ("events", "volumes"),
+    )
+    window: tuple[float, ...] | None = option(
+        None,
+        "seconds, relative to --window-anchor, of the volumes taken (default: the event's duration moved by "
+        "--hrf-shift)",
+        float,
+        nargs=2,
+        metavar=("START", "STOP"),
+    )
+    window_anchor: str = option(
+        "onset",
+        "what --window is relative to: the event's onset or its end",
+        str,
+        choices=lambda: ("onset", "offset"),
+    )
+    hrf_shift: float = option(
+        5.0, "haemodynamic delay in seconds added to the default window (not to --window)", float, minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """The classifier, its training and its cross-validation."""
+
+    cv: str = option(
+        "subject",
+        "what is left out: 'subject', 'run' (within each subject), 'kfold' (groups of subjects, of runs when "
+        "there is one subject)",
+        str,
+        choices=lambda: SPLITS,
+    )
+    n_folds: int = option(5, "number of folds with --cv kfold", int, minimum=2)
+    model: str = option("softmax", "the classifier", str, choices=lambda: MODELS)
+    learning_rate: float = option(0.005, "step of the gradient descent", float, minimum=0)
+    batch_size: int = option(20, "samples in a minibatch", int, minimum=1)
+    n_updates: int = option(10_000, "minibatches in one training", int, minimum=1)
+    l2: float = option(0.0, "weight decay", float, minimum=0)
+    random_seed: int = option(0, "seed of everything random", int, minimum=0)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Importance maps and what they are compared with."""
+
+    importance: tuple[str, ...] = option(
+        ("W", "WX", "OD", "LRP-W2", "LRP-z"),
+        "measures of importance",
+        str,
+        nargs="+",
+        choices=lambda: IMPORTANCES,
+    )
+    importance_samples: str = option(
+        "class",
+        "held-out samples that a class's map averages: those of the 'class', or 'all'",
+        str,
+        choices=lambda: ("class", "all"),
+    )
+    n_runs: int = option(100, "trainings on the true labels", int, minimum=1)
+    n_permutations: int = option(1000, "trainings on permuted labels, for the thresholds", int, minimum=1)
+    n_null: int = option(
+        100, "a second set of permuted trainings, for the reproducibility threshold (0: none)", int, minimum=0
+    )
+    alpha: tuple[float, ...] = option(
+        (0.001, 0.01, 0.05), "significance levels", float, nargs="+", minimum=1e-9
+    )
+    permute: str = option(
+        "subject",
+        "labels are exchanged among the events of a 'subject' or 'run', or among 'all' samples, as published",
+        str,
+        choices=lambda: PERMUTATIONS,
+    )
+    tail: str = option(
+        "greater",
+        "what counts as important: large values, or large absolute values",
+        str,
+        choices=lambda: ("greater", "two-sided"),
+    )
+    atlas: tuple[str, ...] = option(
+        (), "atlases of the region tables: names, or NIfTI files with a TSV beside them", str, nargs="+"
+    )
+    map_scale: float = option(1.0, "factor that written importance maps are multiplied by", float, minimum=0)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How it runs. Nothing here changes a result."""
+
+    nprocs: int | None = option(None, "processes at once (default: all processors)", int, minimum=1)
+    omp_nthreads: int = option(1, "threads of one process", int, minimum=1)
+    mem_gb: float | None = option(None, "memory in GB that the scheduler may plan with", float, minimum=0.5)
+    use_plugin: Path | None = option(None, "YAML or TOML file with nipype's 'plugin' and 'plugin_args'", Path)
+    work_dir: Path = option(
+        Path("work"), "folder of intermediate results; the same folder resumes a run", Path, short="-w"
+    )
+    clean_workdir: bool = option(False, "empty the work folder of this app first", bool)
+    stop_on_first_crash: bool = option(False, "stop at the first subject that fails", bool)
+    resource_monitor: bool = option(False, "record memory and processor use of every node", bool)
+    write_graph: bool = option(
+        False, "write the graphs of the workflows into the logs folder (as SVG if Graphviz is here)", bool
+    )
+    device: str = option("auto", "where networks are trained", str, choices=lambda: ("auto", "cpu", "cuda"))
+    chunk_size: int = option(
+        10, "trainings per node: what is lost at most when a run is interrupted", int, minimum=1
+    )
+    allow_downloads: bool = option(False, "templates may be downloaded when they are not here", bool)
