@@ -1,0 +1,146 @@
+"""The command line: argparse only, so that ``--help`` starts at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bids_xai import __version__
+from bids_xai.settings import (
+    SECTIONS,
+    SLOPPY,
+    Option,
+    Settings,
+    load_file,
+    load_preset,
+    options_of,
+    preset_names,
+    resolve,
+)
+
+LEVELS = ("participant", "group")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of the command line asks for."""
+
+    bids_dir: Path
+    output_dir: Path
+    levels: tuple[str, ...]
+    settings: Settings
+    dry_run: bool = False
+    reports_only: bool = False
+    boilerplate_only: bool = False
+    verbosity: int = 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; every setting is an option of the same name with dashes."""
+    parser = argparse.ArgumentParser(
+        prog="bids-xai",
+        description="From a BIDS dataset to thresholded maps of what a classifier used.",
+        epilog="Exit codes: 0 all done; 1 something failed (it is named); 2 wrong usage or input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS", help="the dataset; it is never written to")
+    parser.add_argument("output_dir", type=Path, metavar="OUT", help="folder of the results")
+    parser.add_argument(
+        "levels",
+        nargs="+",
+        choices=LEVELS,
+        metavar="{participant,group}",
+        help="what to run: 'participant' prepares samples, 'group' classifies them; both may be given",
+    )
+    parser.add_argument("--version", action="version", version=f"bids-xai {__version__}")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="more log messages; twice: all")
+    actions = parser.add_argument_group("What to do")
+    actions.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
+    actions.add_argument(
+        "--reports-only", action="store_true", help="make the reports of finished results again"
+    )
+    actions.add_argument(
+        "--boilerplate-only", action="store_true", help="write the methods text and citations, and stop"
+    )
+    sources = parser.add_argument_group("Settings (a preset, below a file, below options)")
+    sources.add_argument("--preset", metavar="NAME", help=f"published settings: {', '.join(preset_names())}")
+    sources.add_argument("--sloppy", action="store_true", help="few, short trainings: for trying out only")
+    sources.add_argument("--config-file", type=Path, metavar="TOML", help="file of settings")
+    for section in SECTIONS:
+        title = f"{section.capitalize()}: {(SECTIONS[section].__doc__ or '').splitlines()[0]}"
+        group = parser.add_argument_group(title)
+        for name, details in options_of(SECTIONS[section]).items():
+            _add_option(group, name, details)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Read the arguments of one call.
+
+    Raises
+    ------
+    SystemExit
+        argparse found a wrong word, or printed its help or version.
+    InputError
+        A preset, a settings file or a value is wrong.
+    """
+    arguments = vars(build_parser().parse_args([_with_dashes(word) for word in argv]))
+    layers = []
+    if arguments["preset"]:
+        layers.append(load_preset(arguments["preset"]))
+    if arguments["sloppy"]:
+        layers.append(load_preset(SLOPPY))
+    if arguments["config_file"]:
+        layers.append(load_file(arguments["config_file"]))
+    layers.append(_given(arguments))
+    return Request(
+        bids_dir=arguments["bids_dir"].absolute(),
+        output_dir=arguments["output_dir"].absolute(),
+        levels=tuple(level for level in LEVELS if level in arguments["levels"]),
+        settings=resolve(*layers),
+        dry_run=arguments["dry_run"],
+        reports_only=arguments["reports_only"],
+        boilerplate_only=arguments["boilerplate_only"],
+        verbosity=arguments["verbose"],
+    )
+
+
+def _add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> None:
+    flags = [f"--{name.replace('_', '-')}", *([details.short] if details.short else [])]
+    if details.kind is bool:
+        group.add_argument(
+            *flags, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=details.help
+        )
+        return
+    choices = tuple(details.choices()) if details.choices is not None else ()
+    described = f"{details.help} [{', '.join(choices)}]" if choices else details.help
+    group.add_argument(
+        *flags,
+        type=details.kind,
+        nargs=details.nargs,
+        default=argparse.SUPPRESS,
+        metavar=details.metavar or details.kind.__name__.upper(),
+        help=described.replace("%", "%%"),
+    )
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        section: {
+            name: details.check(f"--{name.replace('_', '-')}", arguments[name], "Command line")
+            for name, details in options_of(SECTIONS[section]).items()
+            if name in arguments
+        }
+        for section in SECTIONS
+    }
+
+
+def _with_dashes(word: str) -> str:
+    """Turn ``--participant_label=x_y`` into ``--participant-label=x_y``."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value

@@ -1,0 +1,63 @@
+"""The README says what is true."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bids_xai.cli.parser import build_parser, parse
+from bids_xai.cli.phantom import build_parser as build_phantom_parser
+from tests.datasets import make_dataset, write_mask
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def _commands() -> list[str]:
+    return [
+        line.strip()
+        for block in _blocks("bash")
+        for line in block.replace("\\\n", " ").replace("&&", "\n").splitlines()
+    ]
+
+
+def test_the_embedding_example_runs_as_printed(tmp_path: Path) -> None:
+    bids = make_dataset(tmp_path / "bids", n_subjects=1, n_runs=3)
+    names = {
+        "bold": [str(path) for path in sorted(bids.glob("sub-*/func/*_bold.nii.gz"))],
+        "events": [str(path) for path in sorted(bids.glob("sub-*/func/*_events.tsv"))],
+        "mask": str(write_mask(tmp_path / "mask.nii.gz")),
+        "work_dir": str(tmp_path / "work"),
+    }
+    (example,) = _blocks("python")
+    assert len(example.strip().splitlines()) <= 20
+    exec(compile(example, "README.md", "exec"), names)
+    (manifest,) = (tmp_path / "work").glob("mine/group_wf/write/group/results.json")
+    results = json.loads(manifest.read_text())
+    assert (results["n_permutations"], results["methods"]) == (19, ["WX"])
+    assert results["n_folds"] == 3
+
+
+@pytest.mark.parametrize("line", _commands())
+def test_every_command_is_accepted(line: str, tmp_path: Path) -> None:
+    words = shlex.split(line, comments=True)
+    if not words or Path(words[0]).name not in ("bids-xai", "bids-xai-phantom"):
+        return
+    if Path(words[0]).name == "bids-xai-phantom":
+        build_phantom_parser().parse_args(words[1:])
+    elif words[1:] != ["--help"]:
+        parse(words[1:])
+
+
+def test_every_option_that_the_text_names_exists() -> None:
+    known = build_parser().format_help() + build_phantom_parser().format_help()
+    others = {"--version", "--help"}
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
+        assert option in known or option in others, option
