@@ -17,7 +17,7 @@ from bids_xai.decoding.descent import trainer
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.decoding.softmax import SgdParameters, gram_matrix
 from bids_xai.images import masking
-from bids_xai.inference.permutation import smallest_p
+from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
 from bids_xai.inference.thresholds import rank
 from bids_xai.reports.results import read_table
 from bids_xai.settings import Settings
@@ -59,6 +59,11 @@ def plan_group(
     design, kept = make_design(
         rows, classes=names, cv=decoding.cv, n_folds=decoding.n_folds, seed=decoding.random_seed
     )
+    scheme = settings.inference.permute or natural_scheme(decoding.cv)
+    # Refuses what cannot be exchanged.
+    permute_labels(
+        design.labels, scheme, design.subjects, design.runs, design.events, np.random.default_rng(0)
+    )
     return design, rows.iloc[kept]
 
 
@@ -92,7 +97,7 @@ def print_plan(
     smallest = smallest_p(
         inference.n_permutations,
         design.labels,
-        inference.permute,
+        inference.permute or natural_scheme(settings.decoding.cv),
         design.subjects,
         design.runs,
         design.events,

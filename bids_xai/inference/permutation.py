@@ -70,6 +70,20 @@ def permute_labels(
     return dealt[exchange.units]
 
 
+def natural_scheme(cv: str) -> str:
+    """Return the exchange that keeps the class counts of every fold.
+
+    Where runs are left out of balanced runs, an exchange over a whole subject unbalances them: a class that a
+    held-out run has too much of is missing from its training set, and the null lies below chance.
+
+    Parameters
+    ----------
+    cv
+        What is left out: ``"run"`` gives ``"run"``, anything else ``"subject"``.
+    """
+    return "run" if cv == "run" else "subject"
+
+
 def within_subject(subjects: Codes, runs: Codes, events: Codes) -> Exchange:  # noqa: ARG001
     """Exchange events within a subject."""
     return _of_events(subjects, events)

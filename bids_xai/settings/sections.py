@@ -161,9 +161,10 @@ class Inference:
     alpha: tuple[float, ...] = option(
         (0.001, 0.01, 0.05), "significance levels", float, nargs="+", minimum=1e-9
     )
-    permute: str = option(
-        "subject",
-        "labels are exchanged among the events of a 'subject' or 'run', or among 'all' samples, as published",
+    permute: str | None = option(
+        None,
+        "labels are exchanged among the events of a 'subject' or 'run', or among 'all' samples, as published "
+        "(default: 'run' with --cv run, else 'subject', which keeps the class counts of every fold)",
         str,
         choices=lambda: PERMUTATIONS,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.inference.permutation import natural_scheme
 from bids_xai.interfaces.chunks import MergeNull, MergeRuns, RunChunk
 from bids_xai.interfaces.collect import CollectSamples
 from bids_xai.interfaces.maps import RegionTable, Summarize, UnivariateMaps
@@ -29,7 +30,7 @@ def init_group_wf(
     n_permutations: int = 1000,
     n_null: int = 100,
     alpha: Sequence[float] = (0.001, 0.01, 0.05),
-    permute: str = "subject",
+    permute: str | None = None,
     tail: str = "greater",
     atlas: Sequence[str] = (),
     map_scale: float = 1.0,
@@ -72,7 +73,8 @@ def init_group_wf(
     alpha, tail
         Significance levels, and ``"greater"`` or ``"two-sided"``.
     permute
-        Exchangeability of the labels (:data:`bids_xai.inference.PERMUTATIONS`).
+        Exchangeability of the labels (:data:`bids_xai.inference.PERMUTATIONS`); None chooses what keeps the
+        class counts of every fold (:func:`bids_xai.inference.permutation.natural_scheme`).
     atlas
         Atlases of the region tables, by name or path.
     map_scale
@@ -108,6 +110,7 @@ def init_group_wf(
     report
         The HTML report (undefined without ``output_dir``).
     """
+    permute = permute or natural_scheme(cv)
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(
         niu.IdentityInterface(fields=["samples", "rows", "masks", "background"]), name="inputnode"

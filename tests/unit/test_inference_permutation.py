@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bids_xai.errors import InputError
 from bids_xai.inference import PERMUTATIONS
-from bids_xai.inference.permutation import p_value, permute_labels, smallest_p
+from bids_xai.inference.permutation import natural_scheme, p_value, permute_labels, smallest_p
 
 
 def _design(
@@ -117,3 +117,15 @@ def test_smallest_p_counts_distinct_relabelings(blocks: list[list[int]]) -> None
 def test_smallest_p_does_not_overflow() -> None:
     y, zeros = np.arange(20000) % 8, np.zeros(20000, dtype=np.int64)
     assert smallest_p(999, y, "all", zeros, zeros, np.arange(20000)) == pytest.approx(0.001)
+
+
+def test_the_natural_scheme_keeps_the_class_counts_of_every_fold(rng: np.random.Generator) -> None:
+    subjects = np.repeat([0, 1], 12)
+    runs = np.repeat([0, 1, 2, 3], 6)
+    events = np.arange(24)
+    y = np.tile([0, 0, 1, 1, 2, 2], 4)
+    for cv, left_out in (("run", runs), ("subject", subjects)):
+        permuted = permute_labels(y, natural_scheme(cv), subjects, runs, events, rng)
+        assert not np.array_equal(permuted, y)
+        for unit in np.unique(left_out):
+            assert sorted(permuted[left_out == unit]) == sorted(y[left_out == unit])
