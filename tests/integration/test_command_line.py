@@ -129,11 +129,14 @@ def test_a_killed_run_goes_on_and_ends_the_same(finished: dict[str, Path], tmp_p
     words = [str(word) for word in [finished["bids"], out, "group", "-w", work, *QUICK]]
     process = subprocess.Popen([sys.executable, "-m", "bids_xai.cli.run", *words], start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(work.glob("**/chunk.npz")) and time.monotonic() < deadline:
+    # Two nodes have written that they are done: the kill can catch one of them at it, not both.
+    finished_nodes = "**/null/mapflow/*/result_*.pklz"
+    while len(list(work.glob(finished_nodes))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = {path: path.stat().st_mtime_ns for path in work.glob("**/null/mapflow/*/chunk.npz")}
+    chunks = [path.with_name("chunk.npz") for path in work.glob(finished_nodes)]
+    done = {path: path.stat().st_mtime_ns for path in chunks}
     assert done
     assert not (out / "group").exists(), "nothing half-written"
     assert main(words) == 0
