@@ -153,6 +153,36 @@ def downsample(img: SpatialImage, resolution_mm: float) -> nb.Nifti1Image:
     return image_like(out, img, img.affine @ np.diag([*factor, 1.0]))
 
 
+def fit_shape(img: SpatialImage, shape: tuple[int, int, int]) -> nb.Nifti1Image:
+    """Pad with zeros or crop an image around its centre; voxels keep their places in space.
+
+    Of an odd number of voxels, the one more is added or taken at the far end.
+
+    Parameters
+    ----------
+    img
+        A 3-D or 4-D image.
+    shape
+        Voxels of the result along the first three axes.
+    """
+    data = np.asarray(img.dataobj)
+    start = np.zeros(3)
+    for axis, size in enumerate(shape):
+        surplus = data.shape[axis] - size
+        if surplus >= 0:
+            first = surplus // 2
+            data = np.take(data, np.arange(first, first + size), axis=axis)
+        else:
+            first = -(-surplus // 2)
+            widths = [(0, 0)] * data.ndim
+            widths[axis] = (-first, -surplus + first)
+            data = np.pad(data, widths)
+        start[axis] = first
+    affine = img.affine.copy()
+    affine[:3, 3] = apply_affine(img.affine, start)
+    return image_like(data, img, affine)
+
+
 def image_like(data: npt.NDArray, img: SpatialImage, affine: npt.NDArray | None = None) -> nb.Nifti1Image:
     """Return a NIfTI image of ``data`` with the space code, units and repetition time of ``img``.
 

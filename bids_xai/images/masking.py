@@ -178,6 +178,11 @@ def masked_series(img: SpatialImage, mask: SpatialImage) -> npt.NDArray[np.float
     return series
 
 
+def dilated(inside: npt.NDArray[np.bool_], voxels: int = 2) -> npt.NDArray[np.bool_]:
+    """Return a mask with a margin of so many voxels (6-neighbours)."""
+    return np.asarray(ndimage.binary_dilation(inside, iterations=voxels))
+
+
 def unmask(values: npt.NDArray, mask: SpatialImage) -> nb.Nifti1Image:
     """Put values of the voxels inside a mask back on its grid, zeros outside.
 

@@ -15,9 +15,10 @@ from bids_xai.images.grids import check_same_grid, image_like, volumes
 def varying_voxels(
     images: Sequence[nb.spatialimages.SpatialImage], mask: nb.spatialimages.SpatialImage
 ) -> nb.Nifti1Image:
-    """Return the mask without the voxels that are zero throughout some image.
+    """Return the mask without the voxels that are zero throughout some run, or in all single images.
 
-    Cleaning sets voxels without variation to zero: in that run they say nothing of any class.
+    Cleaning sets voxels without variation to zero: in that run they say nothing of any class. Images of one
+    volume are one sample each: there, a zero is a value like others, unless all of them have it.
 
     Parameters
     ----------
@@ -33,9 +34,16 @@ def varying_voxels(
     """
     inside = np.asarray(mask.dataobj) > 0
     n_before = int(inside.sum())
+    somewhere = np.zeros_like(inside)
     for image in images:
         check_same_grid(mask, image)
-        inside &= np.any(np.asarray(image.dataobj) != 0, axis=3)
+        nonzero = np.any(np.asarray(image.dataobj) != 0, axis=3)
+        if image.shape[3] == 1:
+            somewhere |= nonzero
+        else:
+            inside &= nonzero
+    if somewhere.any():
+        inside &= somewhere
     if not inside.any():
         raise InputError(
             f"Not one of the {n_before} voxels of the mask varies in every run.",

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
 from bids_xai.errors import InputError
 from bids_xai.images import TEMPLATES
-from bids_xai.images.grids import downsample, image_like
+from bids_xai.images.grids import check_same_grid, downsample, image_like
 from bids_xai.images.masking import binary_mask, downsample_mask
 from bids_xai.registry import nearest_name
 
 _MNI_CODE = 4
+_MOST_BRAIN = 0.6  # of a view; heads with skull and noise fill more
 
 
 def template_image(
@@ -54,6 +58,55 @@ def template_mask(
     """Return the brain mask of a template, uint8; parameters as in :func:`template_image`."""
     _, mask = _template(name, allow_downloads)
     return mask if resolution_mm is None else downsample_mask(mask, resolution_mm)
+
+
+def template_from_file(path: str | os.PathLike[str]) -> tuple[nb.Nifti1Image, nb.Nifti1Image]:
+    """Read a template of the user's own: T1w without skull, and its brain mask.
+
+    Parameters
+    ----------
+    path
+        A 3-D NIfTI file. A file beside it whose name ends in ``desc-brain_mask`` instead of ``T1w`` is its
+        mask; else the mask is where it is not 0, holes filled.
+
+    Returns
+    -------
+    t1w : Nifti1Image, float32
+        0 outside the mask.
+    mask : Nifti1Image, uint8
+
+    Raises
+    ------
+    InputError
+        If the file is not a 3-D image, or shows more than a brain.
+    """
+    path = Path(path)
+    try:
+        img = nb.squeeze_image(nb.load(path))
+        data = np.nan_to_num(np.asarray(img.dataobj, dtype=np.float32))
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"The template {path} cannot be read: {error}", "a NIfTI file", "give another --template"
+        ) from error
+    if data.ndim != 3:
+        raise InputError(
+            f"The template {path} has {data.ndim} dimensions.", "a 3-D image", "give another --template"
+        )
+    beside = path.with_name(re.sub(r"(_desc-[A-Za-z0-9]+)?_T1w(?=\.nii)", "_desc-brain_mask", path.name))
+    if beside != path and beside.is_file():
+        mask = binary_mask(nb.load(beside), beside)
+    else:
+        inside = data > 0
+        if not inside.any() or inside.mean() > _MOST_BRAIN:
+            raise InputError(
+                f"The template {path} is above 0 in {inside.mean():.0%} of its voxels.",
+                "a T1w without skull, 0 outside the brain, or a brain mask beside it named as BIDS has it "
+                "(tpl-X_T1w.nii.gz, tpl-X_desc-brain_mask.nii.gz)",
+                "strip the skull first, or add the mask",
+            )
+        mask = image_like(ndimage.binary_fill_holes(inside).astype(np.uint8), img)
+    check_same_grid(img, mask, path, beside)
+    return image_like(np.where(np.asarray(mask.dataobj) > 0, data, 0), img), mask
 
 
 @lru_cache(maxsize=2)
@@ -123,10 +176,9 @@ def _templateflow(name: str, allow_downloads: bool) -> tuple[nb.Nifti1Image, nb.
             f"The template {name!r} is not on this machine: neither in an installed package nor in "
             f"{templateflow_home()}.",
             f"one of {', '.join(TEMPLATES)}, or a template of TemplateFlow that was fetched before",
-            nearest_name(name, TEMPLATES)
-            or f"fetch it once with network: python -c \"from templateflow import api; api.get('{name}', "
-            f"resolution=1, suffix=['T1w', 'mask'])\" (TEMPLATEFLOW_HOME says where), or allow it with "
-            "--allow-downloads",
+            f"{nearest_name(name, TEMPLATES)} Else fetch it once on a machine with network: 'bids-xai-fetch "
+            f"{name}' (TEMPLATEFLOW_HOME says where to), allow it with --allow-downloads, or give a NIfTI "
+            "file with --template".strip(),
         )
     t1w_img, mask_img = nb.load(t1w), binary_mask(nb.load(mask), mask)
     return image_like(np.asarray(t1w_img.dataobj, dtype=np.float32), t1w_img), mask_img

@@ -100,7 +100,7 @@ def window_volumes(
             f"No volume falls into the window of {event} in {run}: {start:g} to {stop:g} s, volumes "
             f"every {tr:g} s.",
             "a window at least as long as the repetition time",
-            "give --window START STOP in seconds",
+            "give --window START STOP in seconds or, for pictures in blocks, --merge-events",
         )
     return np.arange(first, last, dtype=np.int64)
 

@@ -14,6 +14,7 @@ from bids_xai.errors import InputError
 from bids_xai.images.grids import (
     check_same_grid,
     downsample,
+    fit_shape,
     same_grid,
     tent_weights,
     volumes,
@@ -134,3 +135,44 @@ def test_grids_are_compared_in_mm():
     with pytest.raises(InputError, match=r"one\.nii \(shape 20x20x20.*two\.nii"):
         check_same_grid(a, c, "one.nii", "two.nii")
     assert not same_grid(a, image((20, 20, 19)))
+
+
+SHAPES = st.tuples(*[st.integers(1, 7)] * 3)
+
+
+@given(SHAPES, SHAPES, st.booleans())
+def test_padding_keeps_values_in_place_and_cropping_undoes_it(old, new, series):
+    shape = (*old, 2) if series else old
+    affine = nb.affines.from_matvec(np.diag([-2, 2, 3]), [5, -6, 7])
+    data = np.arange(1, np.prod(shape) + 1, dtype=np.int16).reshape(shape)
+    img = nb.Nifti1Image(data, affine)
+    out = fit_shape(img, new)
+    assert out.shape == (*new, *shape[3:])
+    assert out.get_data_dtype() == np.int16
+    values = np.asarray(out.dataobj)
+    inside = np.argwhere((values[..., 0] if series else values) > 0)
+    assert len(inside) == np.minimum(old, new).prod()
+    home = np.linalg.inv(affine) @ out.affine
+    for voxel in inside:
+        source = tuple(np.rint(nb.affines.apply_affine(home, voxel)).astype(int))
+        np.testing.assert_array_equal(values[tuple(voxel)], data[source])
+    back = fit_shape(fit_shape(img, tuple(np.maximum(old, new))), old)
+    np.testing.assert_array_equal(back.dataobj, data)
+    np.testing.assert_allclose(back.affine, affine)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first", "last"),
+    [
+        ((91, 109, 91), (96, 114, 96), [2, 2, 2], [92, 110, 92]),  # the published padding, by 5 voxels
+        ((5, 4, 6), (5, 7, 4), [0, 1, 0], [4, 4, 3]),
+    ],
+)
+def test_of_an_odd_number_the_one_more_is_added_at_the_far_end(old, new, first, last):
+    out = fit_shape(nb.Nifti1Image(np.ones(old, np.uint8), np.diag([2, 2, 2, 1])), new)
+    filled = np.argwhere(np.asarray(out.dataobj) > 0)
+    assert filled.min(axis=0).tolist() == first
+    assert filled.max(axis=0).tolist() == last
+    crop = fit_shape(nb.Nifti1Image(np.arange(7.0).reshape(7, 1, 1), np.eye(4)), (4, 1, 1))
+    assert np.asarray(crop.dataobj).ravel().tolist() == [1, 2, 3, 4]
+    assert crop.affine[0, 3] == 1
