@@ -60,7 +60,65 @@ def write_mask(path: Path) -> Path:
     return path
 
 
+ANAT_SHAPE = (20, 22, 18)
+GROUPS = ("patient", "control")
+STATES = ("early", "late")
+
+
+def make_anatomical_dataset(
+    root: Path, *, n_subjects: int = 6, sessions: tuple[str, ...] = ("",), flair: bool = False, seed: int = 0
+) -> Path:
+    """Write T1w (and FLAIR) images of heads in which a part of the patients' brain is darker.
+
+    participants.tsv has age, sex and group (patient and control in turn), sessions.tsv the state of every
+    session (early, late in turn), scans.tsv the quality of every image (good, poor in turn).
+    """
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    (root / "README").write_text("A small anatomical dataset for tests.\n")
+    description = {"Name": "heads", "BIDSVersion": "1.10.0", "DatasetType": "raw", "License": "CC0"}
+    (root / "dataset_description.json").write_text(json.dumps(description))
+    participants = ["participant_id\tage\tsex\tgroup"]
+    for number in range(n_subjects):
+        subject, group = f"sub-{number + 1:02d}", GROUPS[number % 2]
+        participants.append(f"{subject}\t{60 + number}\t{'MF'[number % 2]}\t{group}")
+        visits = ["session_id\tstate"]
+        for index, session in enumerate(sessions):
+            stem = f"{subject}_ses-{session}" if session else subject
+            folder = root / subject / (f"ses-{session}" if session else "")
+            scans = ["filename\tquality"]
+            for kind, suffix in enumerate(("T1w", "FLAIR") if flair else ("T1w",)):
+                path = folder / "anat" / f"{stem}_{suffix}.nii.gz"
+                write_head(path, rng, darker=group == "patient")
+                scans.append(f"anat/{path.name}\t{('good', 'poor')[(number + kind) % 2]}")
+            (folder / f"{stem}_scans.tsv").write_text("\n".join(scans) + "\n")
+            visits.append(f"ses-{session}\t{STATES[index % 2]}")
+        if sessions != ("",):
+            (root / subject / f"{subject}_sessions.tsv").write_text("\n".join(visits) + "\n")
+    (root / "participants.tsv").write_text("\n".join(participants) + "\n")
+    return root
+
+
+def write_head(path: Path, rng: np.random.Generator, *, darker: bool = False) -> Path:
+    """Write a head of 8 mm voxels: an ellipsoid with noise, of which a cube may be darker."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    axes = np.meshgrid(*[np.linspace(-1, 1, size) for size in ANAT_SHAPE], indexing="ij")
+    head = sum(axis**2 for axis in axes) < 0.8
+    data = np.where(head, 800 + 20 * rng.standard_normal(ANAT_SHAPE), 5 * rng.random(ANAT_SHAPE))
+    if darker:
+        data[5:9, 8:12, 7:11] -= 200
+    affine = np.diag([8.0, 8.0, 8.0, 1.0])
+    affine[:3, 3] = -4.0 * (np.array(ANAT_SHAPE) - 1)
+    image = nb.Nifti1Image(data.astype(np.int16), affine)
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    image.header.set_xyzt_units("mm", "sec")
+    nb.save(image, path)
+    return path
+
+
 QUICK = (
+    "--preproc", "none",
     "--n-updates", "200", "--n-runs", "4", "--n-permutations", "19", "--n-null", "4", "--alpha", "0.05",
     "--chunk-size", "5", "--nprocs", "2",
 )  # fmt: skip

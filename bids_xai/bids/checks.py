@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import math
 import os
 import struct
@@ -14,14 +15,21 @@ from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
+from bids_xai.bids.orientation import check_orientation
 from bids_xai.errors import InputError
-from bids_xai.images.grids import check_same_grid, volumes
+from bids_xai.images.grids import check_same_grid, volumes, voxel_sizes
 
 TR_TOLERANCE_S = 1e-3
 _SECONDS_PER_UNIT = {"sec": (1.0,), "msec": (1e-3,), "usec": (1e-6,), "unknown": (1.0, 1e-3)}
 _BLOCK = 1 << 22
+FEWEST_VOXELS = 16
+VOXEL_SIZES_MM = (0.1, 10.0)
+MAX_ANISOTROPY = 6.0
+LOGGER = logging.getLogger("bids_xai.bids")
 MAX_REPORTED = 10
 
 
@@ -74,7 +82,7 @@ def open_image(path: str | os.PathLike[str], n_dimensions: int = 4) -> nb.Nifti1
         )
     try:
         img = nb.load(path)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise _broken(path, f"is not a readable NIfTI image: {error}") from error
     if not isinstance(img, nb.Nifti1Image):
         raise _broken(path, f"is a {type(img).__name__}, not a NIfTI image")
@@ -143,6 +151,87 @@ def check_varies(path: str | os.PathLike[str], img: nb.Nifti1Image) -> None:
             "a functional run",
             "check how the image was made",
         )
+
+
+def open_anatomical(path: Path) -> nb.Nifti1Image:
+    """Open an anatomical image and check it (:func:`open_image`, :func:`check_anatomical`)."""
+    img = open_image(path, n_dimensions=3)
+    check_anatomical(path, img)
+    return img
+
+
+def check_anatomical(path: Path, img: nb.Nifti1Image) -> None:
+    """Raise InputError unless an anatomical image has a sound grid and sound values; all are read.
+
+    Strongly anisotropic voxels (a ratio of more than 6) are logged.
+
+    Parameters
+    ----------
+    path
+        The file that ``img`` is of.
+    img
+        Its header.
+
+    Raises
+    ------
+    InputError
+        If an axis has fewer than 16 voxels, the affine is unusable or contradictory
+        (:func:`bids_xai.bids.orientation.check_orientation`), voxels are smaller than 0.1 or larger than
+        10 mm, the compressed file is damaged, values are not numbers, or all are equal or not finite.
+    """
+    shape = "x".join(map(str, img.shape))
+    if min(img.shape[:3]) < FEWEST_VOXELS:
+        raise InputError(
+            f"The image {path} has the shape {shape}: that is a slice or a slab, not a head.",
+            f"at least {FEWEST_VOXELS} voxels along every axis",
+            "leave it out with --participant-label or --bids-filter-file, or give the whole image",
+        )
+    check_orientation(path, img)
+    sizes = voxel_sizes(img)
+    low, high = VOXEL_SIZES_MM
+    text = " x ".join(f"{size:.4g}" for size in sizes)
+    if sizes.min() < low or sizes.max() > high:
+        raise InputError(
+            f"The voxels of {path} are {text} mm.",
+            f"sizes from {low:g} to {high:g} mm",
+            "correct the affine of the image; its unit must be mm",
+        )
+    if sizes.max() / sizes.min() > MAX_ANISOTROPY:
+        LOGGER.warning("The voxels of %s are strongly anisotropic: %s mm.", path, text)
+    _check_values(path, img)
+
+
+def _check_values(path: Path, img: nb.Nifti1Image) -> None:
+    data = _whole_data(path, img)
+    if data.dtype.kind not in "iufb":
+        raise InputError(
+            f"The image {path} has values of type {data.dtype}.",
+            "one real number per voxel",
+            "convert it again",
+        )
+    finite = data if data.dtype.kind != "f" else data[np.isfinite(data)]
+    if finite.size == 0:
+        raise InputError(
+            f"No value of {path} is finite.", "an image of a head", "check how the image was made"
+        )
+    if finite.min() == finite.max():
+        raise InputError(
+            f"All voxels of {path} are constant ({finite.flat[0]:g}).",
+            "an image of a head",
+            "check how the image was made",
+        )
+
+
+def _whole_data(path: Path, img: nb.Nifti1Image) -> npt.NDArray:
+    """Return the stored values, not scaled; a compressed file is read to its end, where its checksum is."""
+    if path.suffix != ".gz":
+        return np.asanyarray(img.dataobj.get_unscaled())
+    try:
+        with gzip.open(path) as handle:
+            content = handle.read()
+    except (EOFError, OSError, zlib.error) as error:
+        raise _broken(path, f"is damaged: {error}") from error
+    return np.asanyarray(type(img).from_bytes(content).dataobj.get_unscaled())
 
 
 def sidecar_tr(path: Path) -> float | None:

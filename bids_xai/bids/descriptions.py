@@ -29,6 +29,9 @@ BIDSIGNORE = (
     "**/*_samples.nii.gz",
     "**/*_samples.json",
     "**/*_samples.tsv",
+    "**/*_xfm.*",
+    "**/*_boldref.*",
+    "**/*_timeseries.*",
 )
 
 

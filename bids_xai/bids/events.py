@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_xai.bids.blocks import merge_events
 from bids_xai.errors import InputError
 from bids_xai.images.windows import sample_events, window_volumes
 from bids_xai.registry import nearest_name
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
     from bids_xai.bids.records import RunRecord
 
 # Levels that are not classes unless they are asked for by name.
-NOT_CLASSES = frozenset({"n/a", "", "nan", "rest", "baseline", "fixation"})
+MISSING = frozenset({"n/a", "", "nan"})
+NOT_CLASSES = MISSING | {"rest", "baseline", "fixation"}
 
 ROW_COLUMNS = {
     "subject": "Participant label without 'sub-'",
     "session": "Session label without 'ses-'; empty when the dataset has no sessions",
     "run": "Run label, unique within participant, session and task",
-    "task": "Task label",
-    "event": "Row of the event in its events file, counted from 0",
-    "onset": {"Description": "Onset of the event in its run", "Units": "s"},
-    "trial_type": "Level of the target column, as in the events file",
+    "task": "Task label; n/a for an anatomical image",
+    "event": "Row of the event (of the first of merged ones) in its events file, counted from 0; n/a for an "
+    "anatomical image",
+    "onset": {"Description": "Onset of the event in its run; n/a for an anatomical image", "Units": "s"},
+    "duration": {"Description": "Duration of the event; n/a for an anatomical image", "Units": "s"},
+    "first_volume": "First volume of the run in the sample, counted from 0; n/a for an anatomical image",
+    "last_volume": "Last volume of the run in the sample; n/a for an anatomical image",
+    "trial_type": "Level of the target column, as in the table that holds it",
     "class": "Class that the sample is labelled with",
 }
 
@@ -96,16 +102,20 @@ def _refuse_rows(
         )
 
 
-def parse_classes(specs: Sequence[str], levels: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+def parse_classes(
+    specs: Sequence[str], levels: Iterable[str] = (), leave_out: Set[str] = NOT_CLASSES
+) -> dict[str, tuple[str, ...]]:
     """Read the classes that were asked for.
 
     Parameters
     ----------
     specs
-        ``LEVEL``, or ``NAME=LEVEL[+LEVEL...]`` to rename or merge. Empty: all levels but ``n/a``, rest,
-        baseline and fixation (in any case), sorted.
+        ``LEVEL``, or ``NAME=LEVEL[+LEVEL...]`` to rename or merge. Empty: all levels but those of
+        ``leave_out``, sorted.
     levels
         The levels there are. A spec that is one of them is taken literally even if it contains = or +.
+    leave_out
+        Levels in lower case that are no classes unless asked for: ``n/a``, rest, baseline and fixation.
 
     Returns
     -------
@@ -119,7 +129,7 @@ def parse_classes(specs: Sequence[str], levels: Iterable[str] = ()) -> dict[str,
     """
     present = set(levels)
     if not specs:
-        return {level: (level,) for level in sorted(present) if level.lower() not in NOT_CLASSES}
+        return {level: (level,) for level in sorted(present) if level.lower() not in leave_out}
     classes: dict[str, tuple[str, ...]] = {}
     used: dict[str, str] = {}
     for spec in specs:
@@ -160,23 +170,29 @@ def resolve_classes(
 
 
 def check_classes(
-    classes: dict[str, tuple[str, ...]], levels: Iterable[str], target: str = "trial_type"
+    classes: dict[str, tuple[str, ...]],
+    levels: Iterable[str],
+    target: str = "trial_type",
+    table: str = "the events files",
 ) -> dict[str, tuple[str, ...]]:
-    """Return ``classes`` if all their levels exist and there are at least two; else InputError."""
+    """Return ``classes`` if all their levels exist and there are at least two; else InputError.
+
+    ``target`` and ``table`` are the names of the column and of what holds it.
+    """
     present = sorted(set(levels))
     for name, members in classes.items():
         for level in members:
             if level not in present:
                 where = "" if level == name else f" of class {name!r}"
                 raise InputError(
-                    f"Unknown class: the level {level!r}{where} is not in the column {target!r} of the "
-                    "events files.",
+                    f"Unknown class: the level {level!r}{where} is not in the column {target!r} of {table}.",
                     f"one of {', '.join(present)}",
                     nearest_name(level, present) or "see --classes and --target",
                 )
     if len(classes) < 2:
         raise InputError(
-            f"Only {len(classes)} class ({', '.join(classes) or 'none'}) in the column {target!r}.",
+            f"Only {len(classes)} class ({', '.join(classes) or 'none'}) in the column {target!r} of "
+            f"{table}.",
             f"two classes or more; levels there are: {', '.join(present) or 'none'}",
             "choose another --target, or more --classes",
         )
@@ -184,9 +200,22 @@ def check_classes(
 
 
 def labelled_events(
-    path: str | os.PathLike[str], target: str, classes: Mapping[str, Sequence[str]]
+    path: str | os.PathLike[str],
+    target: str,
+    classes: Mapping[str, Sequence[str]],
+    merge: float | None = None,
 ) -> pd.DataFrame:
     """Return the events of a file that belong to a class.
+
+    Parameters
+    ----------
+    path, target
+        See :func:`read_events`.
+    classes
+        Class -> its levels.
+    merge
+        Longest gap in seconds between events that are made into one
+        (:func:`bids_xai.bids.blocks.merge_events`); None: none are.
 
     Returns
     -------
@@ -198,7 +227,8 @@ def labelled_events(
     class_of = {level: name for name, members in classes.items() for level in members}
     table["class"] = table["level"].map(class_of)
     table = table.rename_axis("event").reset_index().rename(columns={"level": "trial_type"})
-    chosen = table.dropna(subset=["class"]).sort_values("onset", kind="stable")
+    table = table.sort_values("onset", kind="stable").reset_index(drop=True)
+    chosen = table.dropna(subset=["class"]) if merge is None else merge_events(table, merge, path)
     return chosen[["event", "onset", "duration", "trial_type", "class"]].reset_index(drop=True)
 
 
@@ -262,8 +292,20 @@ def sample_rows(
     window: tuple[float, float] | None = None,
     anchor: str = "onset",
     shift: float = 0.0,
+    merge: float | None = None,
 ) -> tuple[pd.DataFrame, list[npt.NDArray[np.int64]]]:
     """Return the labelled rows of a run and the volumes of each of its events.
+
+    Parameters
+    ----------
+    run
+        The run.
+    target, classes, merge
+        See :func:`labelled_events`.
+    sample
+        ``"events"`` or ``"volumes"`` (:func:`bids_xai.images.windows.take_samples`).
+    window, anchor, shift
+        See :func:`bids_xai.images.windows.window_bounds`.
 
     Returns
     -------
@@ -273,9 +315,13 @@ def sample_rows(
     windows : list of arrays
         Volume numbers per event.
     """
-    events = labelled_events(run.events, target, classes)
+    events = labelled_events(run.events, target, classes, merge)
     windows = event_windows(run, events, window=window, anchor=anchor, shift=shift)
-    rows = events.iloc[sample_events(windows, sample)].drop(columns="duration").reset_index(drop=True)
+    rows = events.iloc[sample_events(windows, sample)].reset_index(drop=True)
+    for end, column in ((0, "first_volume"), (-1, "last_volume")):
+        of_events = [volumes[[end]] for volumes in windows]
+        taken = of_events if sample == "events" else windows
+        rows[column] = np.concatenate([np.empty(0, dtype=np.int64), *taken])
     rows.insert(0, "task", run.task)
     rows.insert(0, "run", run.run)
     rows.insert(0, "session", run.session)

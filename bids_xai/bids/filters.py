@@ -21,10 +21,14 @@ CONFOUNDS: dict[str, Any] = {
     "extension": [".tsv"],
     "desc": "confounds",
 }
-DEFAULTS = {"bold": BOLD, "events": EVENTS, "mask": MASK, "confounds": CONFOUNDS}
+T1W: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"], "datatype": "anat"}
+FLAIR: dict[str, Any] = {**T1W, "suffix": "FLAIR"}
+DEFAULTS = {
+    "bold": BOLD, "events": EVENTS, "mask": MASK, "confounds": CONFOUNDS, "t1w": T1W, "flair": FLAIR,
+}  # fmt: skip
 
 # Queries of fMRIPrep that this program has no use for: a file written for fMRIPrep is accepted.
-_OF_FMRIPREP = ("fmap", "sbref", "flair", "t1w", "t2w", "roi", "asl", "dwi")
+_OF_FMRIPREP = ("fmap", "sbref", "t2w", "roi", "asl", "dwi")
 _ALIASES = {"resolution": "res", "density": "den", "description": "desc"}
 _QUERIES = {
     "*": Query.ANY,

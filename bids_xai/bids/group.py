@@ -25,7 +25,8 @@ from bids_xai.images.grids import image_like
 from bids_xai.images.masking import unmask
 
 PACKAGES = (
-    "nibabel", "nilearn", "nipype", "numba", "numpy", "pandas", "pybids", "scikit-learn", "scipy", "torch",
+    "antspyx", "deepbet", "nibabel", "nilearn", "nipype", "nitransforms", "numba", "numpy", "pandas",
+    "pybids", "scikit-learn", "scipy", "torch",
 )  # fmt: skip
 PER_METHOD = ("mean", "p", "reproducibility", "thresholded", "fwer")
 SCALED = ("mean", "thresholded", "fwer")

@@ -126,14 +126,7 @@ def open_derivatives(
     InputError
         If a folder is missing, or neither it nor a folder in it is a BIDS dataset.
     """
-    roots: list[Path] = []
-    for folder in map(Path, folders):
-        inside = sorted(path.parent for path in folder.glob("*/dataset_description.json"))
-        if (folder / "dataset_description.json").is_file() or not inside:
-            inside = [folder]
-        else:
-            inside = [path for path in inside if read_description(path).get("DatasetType") != "raw"]
-        roots += [path for path in inside if path not in roots]
+    roots = derivative_roots(folders)
     databases = None if database_dir is None else Path(database_dir) / "derivatives"
     return [
         Dataset(
@@ -144,6 +137,19 @@ def open_derivatives(
         )
         for number, root in enumerate(roots)
     ]
+
+
+def derivative_roots(folders: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the root folders of derivative datasets: each folder is one, or holds several."""
+    roots: list[Path] = []
+    for folder in map(Path, folders):
+        inside = sorted(path.parent for path in folder.glob("*/dataset_description.json"))
+        if (folder / "dataset_description.json").is_file() or not inside:
+            inside = [folder]
+        else:
+            inside = [path for path in inside if read_description(path).get("DatasetType") != "raw"]
+        roots += [path for path in inside if path not in roots]
+    return roots
 
 
 def belongs(candidate: Mapping[str, Any], entities: Mapping[str, Any]) -> bool:
@@ -192,7 +198,7 @@ def best_match(
         raise InputError(
             f"{len(best)} files fit as the {what} of {image}: {', '.join(str(file.path) for file in best)}.",
             "one",
-            f'choose with --bids-filter-file, for example {{"{what}": {{{_difference(best)}}}}}',
+            choice(best, what) or "leave all but one of their folders out of --derivatives",
         )
     return best[0].path
 
@@ -201,10 +207,16 @@ def _n_shared(file: BidsFile) -> int:
     return sum(name not in KIND for name in file.entities)
 
 
-def _difference(files: Sequence[BidsFile]) -> str:
-    for name in sorted(set().union(*(file.entities for file in files))):
-        values = [file.entities.get(name) for file in files]
-        if len({str(value) for value in values}) > 1:
-            value = next(value for value in values if value is not None)
-            return f'"{name}": "{value}"'
-    return '"desc": "brain"'
+def differing_entity(files: Sequence[BidsFile]) -> str | None:
+    """Return the first entity (by name) in which files differ; None if that is only their extension."""
+    names = sorted(set().union(*(file.entities for file in files)) - {"extension"})
+    return next((name for name in names if len({str(file.entities.get(name)) for file in files}) > 1), None)
+
+
+def choice(files: Sequence[BidsFile], query: str) -> str:
+    """Return the advice to choose among files with a filter; empty if their entities are the same."""
+    name = differing_entity(files)
+    if name is None:
+        return ""
+    value = max(str(file.entities[name]) for file in files if name in file.entities)
+    return f'choose with --bids-filter-file, for example {{"{query}": {{"{name}": "{value}"}}}}'

@@ -23,6 +23,9 @@ ENTITY_KEYS: dict[str, str] = {
     "run": "run",
     "echo": "echo",
     "part": "part",
+    "from": "from",
+    "to": "to",
+    "mode": "mode",
     "space": "space",
     "res": "res",
     "resolution": "res",
@@ -115,11 +118,12 @@ def participant_path(
     Parameters
     ----------
     entities
-        Those that all of the participant's runs share (:func:`common_entities`); pybids' names.
+        Those that all of the participant's runs share (:func:`common_entities`); pybids' names. A
+        transform has ``from``, ``to`` and ``mode`` among them.
     suffix, extension
         For example ``samples`` and ``.nii.gz``.
     desc
-        ``events`` or ``volumes`` for samples, ``brain`` for a mask.
+        ``events``, ``volumes`` or a modality for samples, ``brain`` for a mask, ``preproc`` for an image.
     """
     kept = {key: value for key, value in entities.items() if key in ENTITY_KEYS}
     kept["desc"] = desc
@@ -132,7 +136,10 @@ def participant_path(
 
 
 def samples_path(entities: Mapping[str, Any], sample: str, extension: str = ".nii.gz") -> PurePosixPath:
-    """Return the path of a participant's samples; ``sample`` is ``events`` or ``volumes``."""
+    """Return the path of a participant's samples.
+
+    ``sample`` is ``events`` or ``volumes``, or the modality of anatomical images (``T1w``, ``FLAIR``).
+    """
     return participant_path(entities, suffix="samples", extension=extension, desc=sample)
 
 

@@ -46,11 +46,47 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class SubjectRecord:
-    """One participant's runs, ordered by session, task and run."""
+class AnatomicalRecord:
+    """One anatomical session: the T1w, the FLAIR that belongs to it, and what is classified.
+
+    Parameters
+    ----------
+    subject, session, run
+        Labels without their keys, empty when the name has none.
+    image
+        The image that is classified, or that runs are registered through: T1w or FLAIR as asked.
+    t1w
+        The T1w; None where an aligned FLAIR is taken as it is.
+    level
+        Level of the target; empty where BOLD is classified.
+    mask
+        Brain mask on the image's grid, of derivatives.
+    entities
+        Entities of the image's name, pybids' names, values as they are in the name.
+    """
 
     subject: str
-    runs: tuple[RunRecord, ...]
+    session: str
+    run: str
+    image: Path
+    t1w: Path | None = None
+    level: str = ""
+    mask: Path | None = None
+    entities: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class SubjectRecord:
+    """One participant's runs, ordered by session, task and run, and anatomical images, by session and run."""
+
+    subject: str
+    runs: tuple[RunRecord, ...] = ()
+    anatomical: tuple[AnatomicalRecord, ...] = ()
+
+    def anatomy_of_runs(self) -> list[int]:
+        """Return for each run the index of its anatomical image: of its session, else the first."""
+        sessions = [image.session for image in self.anatomical]
+        return [sessions.index(run.session) if run.session in sessions else 0 for run in self.runs]
 
 
 @dataclass(frozen=True)
@@ -59,3 +95,7 @@ class BidsFile:
 
     path: Path
     entities: dict[str, Any] = field(hash=False)
+
+    def names(self) -> dict[str, str]:
+        """Return the entities as text, without those that pybids reads from other files."""
+        return {name: str(value) for name, value in self.entities.items() if name not in ("scans", "fmap")}

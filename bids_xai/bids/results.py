@@ -13,14 +13,15 @@ from bids_xai.registry import nearest_name
 
 # What two runs must share for their samples to be rows of one table.
 SHARED_SETTINGS = (
-    "Sample", "Target", "Classes", "Window", "WindowAnchor", "HrfShift", "Detrend", "HighPass",
-    "HighPassSigma", "Confounds", "Standardize", "Space", "Resolution",
+    "Sample", "Target", "Classes", "MergeEvents", "Window", "WindowAnchor", "HrfShift", "Detrend",
+    "HighPass", "HighPassSigma", "Confounds", "Standardize", "Modality", "Scaling", "Registration",
+    "RegistrationProfile", "Template", "Space", "Resolution",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SampleSet:
-    """The samples of one run: image, rows and mask, and what its sidecar says."""
+    """The samples of one run or anatomical image: image, rows and mask, and what its sidecar says."""
 
     samples: Path
     rows: Path
@@ -62,7 +63,8 @@ def find_samples(
     participant_label, session_label, task_id, run_id
         What to take; empty takes all.
     sample
-        ``"events"`` or ``"volumes"``; None takes both.
+        ``"events"``, ``"volumes"`` or the modality of anatomical images (``"T1w"``, ``"FLAIR"``); None
+        takes all.
     excluding
         Subjects to leave out.
     strict

@@ -1,74 +1,122 @@
-"""Selection of images by their entities, and the files that belong to each of them."""
+"""Selection of images by their labels and entities, one per run or session."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bids.layout import Query
 
-from bids_xai.bids.checks import sidecar_tr
-from bids_xai.bids.filters import combined
-from bids_xai.bids.layout import KIND, Dataset, belongs, best_match
-from bids_xai.bids.records import BidsFile, RunRecord
+from bids_xai.bids.engines import ALIGNED
+from bids_xai.bids.filters import DEFAULTS, combined
+from bids_xai.bids.layout import Dataset, choice, differing_entity
+from bids_xai.bids.records import BidsFile
 from bids_xai.bids.spaces import check_space
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
 Filters = Mapping[str, Mapping[str, Any]]
 
+_NOUNS = {"bold": "functional image", "t1w": "T1w image", "flair": "FLAIR image"}
+_SESSION = ("subject", "session")
+_RUN = ("subject", "session", "task", "run")
 
-def select_images(
-    raw: Dataset,
-    derived: Sequence[Dataset],
-    *,
-    preproc: str,
-    space: str | None,
-    filters: Filters,
-    subjects: Sequence[str] = (),
-    sessions: Sequence[str] = (),
-    tasks: Sequence[str] = (),
-    runs: Sequence[str] = (),
-) -> list[BidsFile]:
-    """Return the functional images of an analysis, one per run.
+
+@dataclass(frozen=True)
+class Search:
+    """Where images are looked for, and which of them.
+
+    Parameters
+    ----------
+    raw, derived
+        The datasets.
+    filters
+        Entities per query.
+    engine
+        The preprocessing engine: ``derivatives`` takes preprocessed images, any other raw ones.
+    space
+        Space to choose among the derivatives, to register to, or that raw images are declared to be in.
+    subjects, sessions, tasks, runs
+        Labels to take; all when empty.
+    """
+
+    raw: Dataset
+    derived: Sequence[Dataset]
+    filters: Filters
+    engine: str
+    space: str | None = None
+    subjects: Sequence[str] = ()
+    sessions: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    runs: Sequence[str] = ()
+
+    @property
+    def from_raw(self) -> bool:
+        """Whether the engine aligns raw images: they may lie on any grid, and have no masks yet."""
+        return self.engine not in ALIGNED
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """All datasets, the raw one first."""
+        return [self.raw, *self.derived]
+
+    def dataset_of(self, file: BidsFile) -> Dataset:
+        """Return the dataset that a file is of; derivatives may lie inside the raw one."""
+        holding = [dataset for dataset in self.datasets if file.path.is_relative_to(dataset.root)]
+        return max(holding, key=lambda dataset: len(dataset.root.parts))
+
+
+def select_images(search: Search, query: str) -> list[BidsFile]:
+    """Return the images of a kind that the labels and filters choose.
+
+    Parameters
+    ----------
+    search
+        Where to look, and for which participants, sessions, tasks and runs.
+    query
+        Name of the kind in the BIDS filters: ``bold``, ``t1w`` or ``flair``.
 
     Raises
     ------
     InputError
-        If a label is unknown, the space is absent, nothing is found, or two images are of one run.
+        If a label is unknown, the space is absent, or nothing is found.
     """
-    present = raw.subjects()
-    _check_labels("participant", subjects, present, "--participant-label")
-    if preproc == "derivatives":
-        found = _preprocessed(derived, space, filters)
+    _check_labels("participant", search.subjects, search.raw.subjects(), "--participant-label")
+    if search.engine == "derivatives":
+        found = _preprocessed(search, query)
     else:
-        check_space(space)
-        found = raw.files(combined("bold", filters))
-    # Phase images carry no BOLD contrast; a filter on "part" can still ask for them.
-    if "part" not in filters.get("bold", {}):
-        found = [file for file in found if file.entities.get("part") not in ("phase", "imag", "real")]
+        check_space(search.space)
+        found = search.raw.files(combined(query, search.filters))
+    found = magnitude(found, query, search.filters)
     if not found:
-        raise _nothing(raw, derived, preproc, filters)
+        raise _nothing(search, query)
     for kind, asked, option in (
-        ("session", sessions, "--session-label"),
-        ("task", tasks, "--task-id"),
-        ("run", runs, "--run-id"),
+        ("session", search.sessions, "--session-label"),
+        ("task", search.tasks, "--task-id"),
+        ("run", search.runs, "--run-id"),
     ):
         found = _choose(found, kind, asked, option)
-    if subjects:
-        found = [file for file in found if file.entities.get("subject") in subjects]
-        without = sorted(set(subjects) - {file.entities["subject"] for file in found})
+    if search.subjects:
+        found = [file for file in found if file.entities.get("subject") in search.subjects]
+        without = sorted(set(search.subjects) - {file.entities["subject"] for file in found})
         if without:
+            selection = "sessions, tasks and runs" if query == "bold" else "sessions and runs"
             raise InputError(
-                f"No functional image of the selected sessions, tasks and runs for "
+                f"No {_NOUNS[query]} of the selected {selection} for "
                 f"{', '.join('sub-' + label for label in without)}.",
-                "at least one run for every participant asked for",
+                f"at least one {'run' if query == 'bold' else 'image'} for every participant asked for",
                 "leave them out of --participant-label, or widen the selection",
             )
-    _check_unique(found)
     return found
+
+
+def magnitude(found: list[BidsFile], query: str, filters: Filters) -> list[BidsFile]:
+    """Leave out phase, real and imaginary parts, which carry no contrast, unless a filter names parts."""
+    if "part" in filters.get(query, {}):
+        return found
+    return [file for file in found if file.entities.get("part") not in ("phase", "imag", "real")]
 
 
 def _check_labels(kind: str, asked: Sequence[str], present: Sequence[str], option: str) -> None:
@@ -85,181 +133,111 @@ def _choose(found: list[BidsFile], kind: str, asked: Sequence[str], option: str)
     if not asked:
         return found
     prefix = {"session": "ses-", "task": "task-", "run": "run-"}[kind]
-    wanted = [_plain(str(label).removeprefix(prefix)) for label in asked]
+    wanted = [plain(str(label).removeprefix(prefix)) for label in asked]
     present = sorted({str(file.entities[kind]) for file in found if kind in file.entities})
-    known = {_plain(label) for label in present}
-    unknown = [str(label) for label, plain in zip(asked, wanted, strict=True) if plain not in known]
+    known = {plain(label) for label in present}
+    unknown = [str(label) for label, number in zip(asked, wanted, strict=True) if number not in known]
     _check_labels(kind, unknown, present, option)
-    return [file for file in found if _plain(str(file.entities.get(kind, ""))) in wanted]
+    return [file for file in found if plain(str(file.entities.get(kind, ""))) in wanted]
 
 
-def _plain(label: str) -> str:
-    # run-1 and run-01 are the same run.
+def plain(label: str) -> str:
+    """Return a label without leading zeros: run-1 and run-01 are the same run."""
     return str(int(label)) if label.isdigit() else label
 
 
-def _preprocessed(derived: Sequence[Dataset], space: str | None, filters: Filters) -> list[BidsFile]:
-    if not derived:
+def _preprocessed(search: Search, query: str) -> list[BidsFile]:
+    if not search.derived:
         raise InputError(
             "--preproc derivatives needs a folder of derivatives, and none is given.",
-            "a folder of fMRIPrep-like outputs",
+            "a folder of outputs of fMRIPrep, sMRIPrep or the like",
             "give it with --derivatives",
         )
-    asked = {"desc": "preproc", **combined("bold", filters)}
-    by_filter = "space" in filters.get("bold", {})
-    anywhere = [file for dataset in derived for file in dataset.files({"space": Query.OPTIONAL, **asked})]
-    if by_filter:
+    asked = {"desc": "preproc", **combined(query, search.filters)}
+    anywhere = [
+        file for dataset in search.derived for file in dataset.files({"space": Query.OPTIONAL, **asked})
+    ]
+    if "space" in search.filters.get(query, {}):
         return anywhere
-    found = [file for file in anywhere if file.entities.get("space") == space]
-    if anywhere and not found:
-        spaces = sorted({str(file.entities.get("space") or "native (no --space)") for file in anywhere})
+    spaces = sorted({str(file.entities.get("space") or "native (no --space)") for file in anywhere})
+    if search.space is None and query != "bold" and anywhere:
+        standard = [name for name in spaces if not name.startswith("native")]
         raise InputError(
-            f"No preprocessed image in the space {space!r}."
-            if space
+            f"No --space is given, and {_NOUNS[query]}s in native space do not share a grid.",
+            f"one of the spaces present: {', '.join(standard) or 'none but the native one'}",
+            "choose one with --space" if standard else "register the raw images with --preproc ants",
+        )
+    found = [file for file in anywhere if file.entities.get("space") == search.space]
+    if anywhere and not found:
+        raise InputError(
+            f"No preprocessed {_NOUNS[query]} in the space {search.space!r}."
+            if search.space
             else "No preprocessed image in native space, which is taken when --space is not given.",
             f"one of the spaces present: {', '.join(spaces)}",
-            nearest_name(space or "", spaces) or "choose one with --space",
+            nearest_name(search.space or "", spaces) or "choose one with --space",
         )
     return found
 
 
-def _nothing(raw: Dataset, derived: Sequence[Dataset], preproc: str, filters: Filters) -> InputError:
-    roots = [str(dataset.root) for dataset in derived] if preproc == "derivatives" else [str(raw.root)]
-    kind = "desc-preproc_bold" if preproc == "derivatives" else "bold"
-    asked = f" with the filter {dict(filters['bold'])}" if filters.get("bold") else ""
+def _nothing(search: Search, query: str) -> InputError:
+    aligned = search.engine == "derivatives"
+    roots = [str(dataset.root) for dataset in search.derived] if aligned else [str(search.raw.root)]
+    suffix = DEFAULTS[query]["suffix"]
+    kind = f"desc-preproc_{suffix}" if aligned else suffix
+    chosen = search.filters.get(query)
+    asked = f" with the filter {dict(chosen)}" if chosen else ""
     return InputError(
-        f"No functional image ({kind}.nii or .nii.gz) in {', '.join(roots)}{asked}.",
-        "sub-*/[ses-*/]func/*_bold.nii.gz",
+        f"No {_NOUNS[query]} ({kind}.nii or .nii.gz) in {', '.join(roots)}{asked}.",
+        expected_path(query),
         "check the folder, the participants, and --bids-filter-file if one is given",
     )
 
 
-def _check_unique(found: Sequence[BidsFile]) -> None:
-    by_run: dict[tuple[str, ...], list[BidsFile]] = defaultdict(list)
+def expected_path(query: str, subject: str = "*") -> str:
+    """Return where BIDS has images of a kind, as a pattern."""
+    return f"sub-{subject}/[ses-*/]{DEFAULTS[query]['datatype']}/*_{DEFAULTS[query]['suffix']}.nii.gz"
+
+
+def grouped(found: Sequence[BidsFile], entities: Sequence[str]) -> Iterator[list[BidsFile]]:
+    """Yield the files that share the values of some entities, in the order of their first file."""
+    groups: dict[tuple[str, ...], list[BidsFile]] = defaultdict(list)
     for file in found:
-        by_run[_run_of(file)].append(file)
-    for files in by_run.values():
+        groups[tuple(str(file.entities.get(name, "")) for name in entities)].append(file)
+    yield from groups.values()
+
+
+def check_one_per_run(found: Sequence[BidsFile], search: Search) -> None:
+    """Raise InputError if two functional images are of one run."""
+    for files in grouped(found, _RUN):
         if len(files) > 1:
-            differing = sorted(
-                name
-                for name in set().union(*(file.entities for file in files))
-                if len({str(file.entities.get(name)) for file in files}) > 1
-            )
-            name = next((name for name in differing if name != "extension"), "acquisition")
-            values = sorted({str(file.entities.get(name)) for file in files})
-            raise InputError(
-                f"{len(files)} images are of one run: {', '.join(str(file.path) for file in files[:4])}.",
-                f"one image per run; these differ in {name}: {', '.join(values)}",
-                f'choose with --bids-filter-file, for example {{"bold": {{"{name}": "{values[-1]}"}}}}',
-            )
+            raise several(files, "run", search, "bold")
 
 
-def _run_of(file: BidsFile) -> tuple[str, ...]:
-    return tuple(str(file.entities.get(name, "")) for name in ("subject", "session", "task", "run"))
-
-
-class Finder:
-    """Finds what belongs to an image: events, repetition time, mask, confounds.
+def several(files: Sequence[BidsFile], unit: str, search: Search, query: str) -> InputError:
+    """Return the error that several images are there where one is expected, and how to choose.
 
     Parameters
     ----------
-    raw, derived
-        The datasets.
-    filters
-        Entities per query.
-    space
-        Space that raw images are declared to be in; masks of it fit them.
+    files
+        The images.
+    unit
+        What they are of: ``run`` or ``session``.
+    search, query
+        Where they were found, and with which query.
     """
-
-    def __init__(self, raw: Dataset, derived: Sequence[Dataset], filters: Filters, space: str | None) -> None:
-        self.space = space
-        self.datasets = [raw, *derived]
-        self.events = raw.files(combined("events", filters))
-        self.masks = [file for dataset in derived for file in dataset.files(combined("mask", filters))]
-        self.confounds = [
-            file for dataset in derived for file in dataset.files(combined("confounds", filters))
-        ]
-        self.sidecars = {
-            dataset.root: dataset.files({"suffix": "bold", "extension": [".json"]})
-            for dataset in self.datasets
-        }
-
-    def repetition_time(self, file: BidsFile) -> tuple[float, Path]:
-        """Return the repetition time in seconds and the sidecar it comes from.
-
-        Sidecars apply by inheritance: in the image's folder or above it, the most specific last. An image
-        of derivatives without one takes that of the raw run.
-        """
-        raw = self.datasets[0]
-        # Derivatives may lie inside the raw dataset: the innermost one is the image's own.
-        holding = [dataset for dataset in self.datasets if file.path.is_relative_to(dataset.root)]
-        own = max(holding, key=lambda dataset: len(dataset.root.parts))
-        for dataset in dict.fromkeys((own, raw)):
-            fitting = [
-                sidecar
-                for sidecar in self.sidecars[dataset.root]
-                if belongs(sidecar.entities, file.entities)
-                and (dataset is not own or sidecar.path.parent in file.path.parents)
-            ]
-            for sidecar in sorted(fitting, key=_specificity, reverse=True):
-                tr = sidecar_tr(sidecar.path)
-                if tr is not None:
-                    return tr, sidecar.path
-        raise InputError(
-            f"No sidecar of {file.path} has a RepetitionTime.",
-            "RepetitionTime in seconds in a JSON file beside the image or above it",
-            "add it: BIDS requires it for functional images",
+    found = f"{len(files)} images are of one {unit}: {', '.join(str(file.path) for file in files[:4])}."
+    name = differing_entity(files)
+    if name is not None:
+        values = sorted({str(file.entities.get(name)) for file in files})
+        expected = f"one image per {unit}; these differ in {name}: {', '.join(values)}"
+        return InputError(found, expected, choice(files, query))
+    roots = list(dict.fromkeys(str(search.dataset_of(file).root) for file in files))
+    if len(roots) > 1:
+        return InputError(
+            found,
+            f"each image in one dataset; these are in {' and in '.join(roots)}",
+            f"leave one of the folders out of --derivatives, for example {roots[-1]}",
         )
-
-    def record(self, file: BidsFile, tr: float, n_volumes: int, *, confounds: bool) -> RunRecord:
-        """Return the record of an image, without its mask.
-
-        Raises
-        ------
-        InputError
-            If there are no events, or confounds are needed and absent, or two files fit.
-        """
-        subject, session, task, run = _run_of(file)
-        events = best_match(self.events, file.entities, "events", file.path)
-        if events is None:
-            raise InputError(
-                f"No events file for {file.path}.",
-                f"{_events_name(file)} in {self.datasets[0].root}, beside the image or above it",
-                "add it, or leave the run out with --task-id, --run-id or --participant-label",
-            )
-        table = None
-        if confounds:
-            table = best_match(self.confounds, file.entities, "confounds", file.path)
-            if table is None:
-                raise InputError(
-                    f"No confounds file for {file.path}.",
-                    "a desc-confounds_timeseries.tsv in the folders of --derivatives",
-                    "give the folder, or leave out --confounds",
-                )
-        names = {name: str(value) for name, value in file.entities.items() if name not in ("scans", "fmap")}
-        return RunRecord(subject, session, task, run, file.path, events, tr, n_volumes, None, table, names)
-
-    def mask(self, record: RunRecord, *, required: bool) -> Path | None:
-        """Return the mask of a run from the derivatives; None if there is none and none is required."""
-        space = {"space": self.space} if self.space else {}
-        entities = {**space, **record.entities}
-        functional = [mask for mask in self.masks if mask.entities.get("datatype") in ("func", None)]
-        found = best_match(functional or self.masks, entities, "mask", record.bold)
-        if found is None and required:
-            raise InputError(
-                f"No mask for {record.bold} in the derivatives.",
-                "a desc-brain_mask.nii.gz whose entities are those of the image",
-                "give the folder with --derivatives, use --bids-filter-file, or choose another --mask",
-            )
-        return found
-
-
-def _specificity(file: BidsFile) -> tuple[int, int]:
-    return len(file.path.parts), sum(name not in KIND for name in file.entities)
-
-
-def _events_name(file: BidsFile) -> str:
-    stem = file.path.name
-    for key in ("_space-", "_desc-", "_res-"):
-        stem = stem.split(key)[0]
-    return stem.removesuffix(".gz").removesuffix(".nii").removesuffix("_bold") + "_events.tsv"
+    return InputError(
+        found, f"one file per {unit}", "remove the copy, for example the one that is not compressed"
+    )

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bids_xai.bids.engines import ALIGNED
+
 # Key of the sidecar <- name of the setting.
 SETTINGS_KEYS = {
+    "Modality": "modality",
     "Preprocessing": "preproc",
+    "Registration": "registration",
+    "RegistrationProfile": "registration_profile",
+    "Template": "template",
+    "Scaling": "scaling",
     "Sample": "sample",
     "Target": "target",
     "Classes": "classes",
+    "MergeEvents": "merge_events",
     "Window": "window",
     "WindowAnchor": "window_anchor",
     "HrfShift": "hrf_shift",
@@ -20,6 +28,13 @@ SETTINGS_KEYS = {
     "Confounds": "confounds",
     "Standardize": "standardize",
 }
+# What has no meaning for anatomical images, for functional ones, and for images that are taken as they are.
+_FUNCTIONAL = (
+    "MergeEvents", "Window", "WindowAnchor", "HrfShift", "Detrend", "HighPass", "HighPassSigma", "Confounds",
+    "Standardize",
+)  # fmt: skip
+_ANATOMICAL = ("Scaling",)
+_REGISTERED = ("Registration", "RegistrationProfile", "Template")
 
 
 def samples_metadata(
@@ -30,14 +45,16 @@ def samples_metadata(
     mask: str,
     space: str | None,
     resolution: float | None,
-    repetition_time: float,
+    repetition_time: float | None = None,
 ) -> dict[str, Any]:
-    """Return the sidecar of one run's samples.
+    """Return the sidecar of the samples of one run, or of one anatomical image.
+
+    Settings that had no part in them are left out; the ``Sample`` of an anatomical image is its modality.
 
     Parameters
     ----------
     settings
-        How the samples were made, by name of the setting.
+        How the samples were made, by name of the setting; without a ``modality`` they are of BOLD.
     bids_dir
         Folder that sources are named relative to; empty if there is none.
     source
@@ -49,20 +66,29 @@ def samples_metadata(
     resolution
         Voxel size in mm; None: that of the images.
     repetition_time
-        Seconds between the volumes of the source.
+        Seconds between the volumes of the source; None for an anatomical image.
     """
     named = {key: settings.get(name) for key, name in SETTINGS_KEYS.items()}
-    return {
+    anatomical = settings.get("modality", "bold") != "bold"
+    if anatomical:
+        named["Sample"] = named["Modality"]
+    pointless = {*(_FUNCTIONAL if anatomical else _ANATOMICAL)}
+    pointless |= set(_REGISTERED) if settings.get("preproc") in ALIGNED else set()
+    metadata = {
         "Description": "Labelled samples, one volume each; the TSV file of the same name has their rows",
-        "Sources": [_relative(source, bids_dir)],
-        **{key: value for key, value in named.items() if value is not None},
+        "Sources": [relative_source(source, bids_dir)],
+        **{key: value for key, value in named.items() if value is not None and key not in pointless},
         "Space": space,
         "Resolution": resolution,
         "RepetitionTime": repetition_time,
         "Mask": mask,
     }
+    if repetition_time is None:
+        del metadata["RepetitionTime"]
+    return metadata
 
 
-def _relative(source: str, bids_dir: str) -> str:
+def relative_source(source: str, bids_dir: str) -> str:
+    """Return a file's name as BIDS URI of the raw dataset if it lies there, else its path."""
     prefix = bids_dir.rstrip("/") + "/"
     return f"bids:raw:{source.removeprefix(prefix)}" if bids_dir and source.startswith(prefix) else source

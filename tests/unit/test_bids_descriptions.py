@@ -23,7 +23,7 @@ from bids_xai.bids.descriptions import (
     write_text,
     write_tsv,
 )
-from bids_xai.bids.names import group_map_path, group_table_path, mask_path, samples_path
+from bids_xai.bids.names import group_map_path, group_table_path, mask_path, participant_path, samples_path
 from bids_xai.errors import InputError
 
 
@@ -113,6 +113,10 @@ def test_the_validator_accepts_an_output(tmp_path):
             {"RepetitionTime": 2.0, "Type": "Brain", "Resolution": "4 mm"},
         )
     write_tsv(out / samples_path(entities, "events", ".tsv"), table)
+    head = {"subject": "01", "space": "MNI152NLin2009aSym", "resolution": "4"}
+    nb.save(maps, out / samples_path(head, "T1w"))
+    ends = {"subject": "01", "from": "T1w", "to": "MNI152NLin2009aSym", "mode": "image"}
+    write_text(out / participant_path(ends, suffix="xfm", extension=".h5"), "x")
     for path in (group_map_path("mean", label="face", method="W"), group_map_path("p", alpha=0.05)):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         nb.save(maps, out / path)

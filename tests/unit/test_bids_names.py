@@ -15,6 +15,7 @@ from bids_xai.bids.names import (
     group_map_path,
     group_table_path,
     mask_path,
+    participant_path,
     samples_path,
     sanitize,
     sanitize_all,
@@ -66,6 +67,22 @@ def test_names_of_participants():
     assert "run" not in shared
     assert str(mask_path(shared)) == "sub-01/ses-a/func/sub-01_ses-a_task-x_acq-s_desc-brain_mask.nii.gz"
     assert mask_path({"subject": "01", "session": ""}).parts[:2] == ("sub-01", "anat")
+
+
+def test_names_of_anatomical_images():
+    image = {"subject": "01", "session": "x", "acquisition": "iso", "suffix": "T1w", "datatype": "anat"}
+    grid = {"space": "MNI152NLin2009cAsym", "resolution": "2"}
+    assert str(samples_path({**image, **grid}, "T1w")) == (
+        "sub-01/ses-x/anat/sub-01_ses-x_acq-iso_space-MNI152NLin2009cAsym_res-2_desc-T1w_samples.nii.gz"
+    )
+    ends = {"from": "T1w", "to": "MNI152NLin2009cAsym", "mode": "image"}
+    assert str(participant_path({**image, **ends}, suffix="xfm", extension=".h5")) == (
+        "sub-01/ses-x/anat/sub-01_ses-x_acq-iso_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5"
+    )
+    run = {"subject": "01", "task": "x", "run": "1", "from": "boldref", "to": "T1w", "mode": "image"}
+    assert str(participant_path(run, suffix="xfm", extension=".h5", desc="coreg")) == (
+        "sub-01/func/sub-01_task-x_run-1_from-boldref_to-T1w_mode-image_desc-coreg_xfm.h5"
+    )
 
 
 def test_resolution_of_the_analysis_replaces_that_of_the_source():

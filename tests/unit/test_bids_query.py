@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 from pathlib import Path
@@ -11,13 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_xai.bids import query as queries
 from bids_xai.bids.confounds import read_confounds
 from bids_xai.bids.filters import read_filter_file
-from bids_xai.bids.query import query
 from bids_xai.errors import InputError
 from bids_xai.images.cleaning import clean_run
 from bids_xai.images.masking import load_mask, masked_series
 from bids_xai.images.windows import take_samples
+
+# Images as they are, unless a test says otherwise.
+query = functools.partial(queries.query, preproc="none")
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 HAXBY = SHARED / "data" / "ds-haxby2001"

@@ -1,0 +1,115 @@
+"""What belongs to a functional image: events, repetition time, mask, confounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_xai.bids.checks import sidecar_tr
+from bids_xai.bids.filters import combined
+from bids_xai.bids.layout import KIND, belongs, best_match
+from bids_xai.bids.masks import mask_files, masks_of
+from bids_xai.bids.records import BidsFile, RunRecord
+from bids_xai.bids.selection import Search
+from bids_xai.errors import InputError
+
+
+class Finder:
+    """Finds what belongs to an image: events, repetition time, mask, confounds.
+
+    Parameters
+    ----------
+    search
+        The datasets, the entities per query, and the space that raw images are declared to be in: masks
+        of it fit them.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.events = search.raw.files(combined("events", search.filters))
+        self.masks = masks_of(mask_files(search), "func")
+        self.confounds = [
+            file
+            for dataset in search.derived
+            for file in dataset.files(combined("confounds", search.filters))
+        ]
+        self.sidecars = {
+            dataset.root: dataset.files({"suffix": "bold", "extension": [".json"]})
+            for dataset in search.datasets
+        }
+
+    def repetition_time(self, file: BidsFile) -> tuple[float, Path]:
+        """Return the repetition time in seconds and the sidecar it comes from.
+
+        Sidecars apply by inheritance: in the image's folder or above it, the most specific last. An image
+        of derivatives without one takes that of the raw run.
+        """
+        own = self.search.dataset_of(file)
+        for dataset in dict.fromkeys((own, self.search.raw)):
+            fitting = [
+                sidecar
+                for sidecar in self.sidecars[dataset.root]
+                if belongs(sidecar.entities, file.entities)
+                and (dataset is not own or sidecar.path.parent in file.path.parents)
+            ]
+            for sidecar in sorted(fitting, key=_specificity, reverse=True):
+                tr = sidecar_tr(sidecar.path)
+                if tr is not None:
+                    return tr, sidecar.path
+        raise InputError(
+            f"No sidecar of {file.path} has a RepetitionTime.",
+            "RepetitionTime in seconds in a JSON file beside the image or above it",
+            "add it: BIDS requires it for functional images",
+        )
+
+    def record(self, file: BidsFile, tr: float, n_volumes: int, *, confounds: bool) -> RunRecord:
+        """Return the record of an image, without its mask.
+
+        Raises
+        ------
+        InputError
+            If there are no events, or confounds are needed and absent, or two files fit.
+        """
+        subject, session, task, run = (
+            str(file.entities.get(name, "")) for name in ("subject", "session", "task", "run")
+        )
+        events = best_match(self.events, file.entities, "events", file.path)
+        if events is None:
+            raise InputError(
+                f"No events file for {file.path}.",
+                f"{_events_name(file)} in {self.search.raw.root}, beside the image or above it",
+                "add it, or leave the run out with --task-id, --run-id or --participant-label",
+            )
+        table = None
+        if confounds:
+            table = best_match(self.confounds, file.entities, "confounds", file.path)
+            if table is None:
+                raise InputError(
+                    f"No confounds file for {file.path}.",
+                    "a desc-confounds_timeseries.tsv in the folders of --derivatives",
+                    "give the folder, or leave out --confounds",
+                )
+        names = file.names()
+        return RunRecord(subject, session, task, run, file.path, events, tr, n_volumes, None, table, names)
+
+    def mask(self, record: RunRecord, *, required: bool) -> Path | None:
+        """Return the mask of a run from the derivatives; None if there is none and none is required."""
+        space = {"space": self.search.space} if self.search.space else {}
+        found = best_match(self.masks, {**space, **record.entities}, "mask", record.bold)
+        if found is None and required:
+            raise InputError(
+                f"No mask for {record.bold} in the derivatives.",
+                "a desc-brain_mask.nii.gz whose entities are those of the image",
+                "give the folder with --derivatives, use --bids-filter-file, or choose another --mask",
+            )
+        return found
+
+
+def _specificity(file: BidsFile) -> tuple[int, int]:
+    return len(file.path.parts), sum(name not in KIND for name in file.entities)
+
+
+def _events_name(file: BidsFile) -> str:
+    stem = file.path.name
+    for key in ("_space-", "_desc-", "_res-"):
+        stem = stem.split(key)[0]
+    return stem.removesuffix(".gz").removesuffix(".nii").removesuffix("_bold") + "_events.tsv"

@@ -1,0 +1,149 @@
+"""Functional runs: what belongs to each of them, and the checks that they can be classified together."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+
+from bids_xai.bids.checks import Problems, check_grids, check_tr, check_varies, open_image
+from bids_xai.bids.confounds import ENGINE_COLUMNS, confound_columns, matching_columns
+from bids_xai.bids.events import (
+    check_classes,
+    parse_classes,
+    read_events,
+    sample_rows,
+)
+from bids_xai.bids.finder import Finder
+from bids_xai.bids.masks import MaskChoice, choose_masks
+from bids_xai.bids.orientation import check_orientation
+from bids_xai.bids.records import BidsFile, RunRecord
+from bids_xai.bids.selection import Search, check_one_per_run, select_images
+from bids_xai.bids.targets import check_counts
+from bids_xai.errors import InputError
+from bids_xai.images.grids import factors
+
+LOGGER = logging.getLogger("bids_xai.bids")
+
+
+def find_runs(
+    search: Search, *, mask: MaskChoice, confounds: Sequence[str] = (), resolution: float | None = None
+) -> list[RunRecord]:
+    """Return the functional runs of an analysis, with what belongs to them.
+
+    Runs that an engine aligns may lie on any grid; those that are taken as they are must share one.
+
+    Parameters
+    ----------
+    search
+        Where to look, and for what.
+    mask
+        Which brain masks are taken.
+    confounds
+        Columns that will be regressed out (names or wildcards).
+    resolution
+        Voxel size in mm that aligned images will be brought to.
+
+    Raises
+    ------
+    InputError
+        If something is missing, broken, or does not fit together.
+    """
+    images = select_images(search, "bold")
+    check_one_per_run(images, search)
+    if search.from_raw:
+        matching_columns(ENGINE_COLUMNS, confounds, f"the confounds that --preproc {search.engine} computes")
+    finder = Finder(search)
+    records, headers = _read(images, search, finder, confounds)
+    if not search.from_raw:
+        _check_grids(headers, resolution)
+    masks = choose_masks(
+        [(record.bold, headers[record.bold]) for record in records],
+        mask,
+        search,
+        lambda number, required: finder.mask(records[number], required=required),
+        on_grid=not search.from_raw,
+    )
+    return [replace(record, mask=path) for record, path in zip(records, masks, strict=True)]
+
+
+def _read(
+    images: Sequence[BidsFile], search: Search, finder: Finder, confounds: Sequence[str]
+) -> tuple[list[RunRecord], dict[Path, nb.Nifti1Image]]:
+    problems = Problems()
+    headers: dict[Path, nb.Nifti1Image] = {}
+    records: list[RunRecord] = []
+    for file in images:
+        try:
+            img = open_image(file.path)
+            if search.from_raw:
+                check_orientation(file.path, img)
+            check_varies(file.path, img)
+            tr, sidecar = finder.repetition_time(file)
+            check_tr(tr, sidecar, img, file.path)
+            # Engines for raw images compute the confounds themselves.
+            record = finder.record(file, tr, img.shape[3], confounds=bool(confounds) and not search.from_raw)
+            if record.confounds is not None:
+                confound_columns(record.confounds, confounds)
+        except InputError as error:
+            problems.add(error)
+        else:
+            headers[file.path] = img
+            records.append(record)
+    problems.raise_any()
+    return records, headers
+
+
+def _check_grids(headers: Mapping[Path, nb.Nifti1Image], resolution: float | None) -> None:
+    """All runs are classified together, so all must lie on one grid, within and between participants."""
+    problems = Problems()
+    named = [(str(path), img) for path, img in headers.items()]
+    check_grids(named, problems)
+    if resolution is not None:
+        try:
+            factors(named[0][1], resolution)
+        except InputError as error:
+            problems.add(error)
+    problems.raise_any()
+
+
+def check_samples(
+    records: Sequence[RunRecord], target: str, asked: Sequence[str], options: Mapping[str, Any]
+) -> None:
+    """Read all events: classes must exist, windows stay in their runs, and every class have samples.
+
+    Parameters
+    ----------
+    records
+        The runs.
+    target, asked
+        Column of the events and the classes asked for.
+    options
+        Further parameters of :func:`bids_xai.bids.events.sample_rows`.
+    """
+    problems = Problems()
+    levels: set[str] = set()
+    for path in dict.fromkeys(record.events for record in records):
+        try:
+            levels |= set(read_events(path, target)["level"])
+        except InputError as error:
+            problems.add(error)
+    problems.raise_any()
+    classes = check_classes(parse_classes(asked, levels), levels, target)
+    counts: Counter[str] = Counter()
+    for record in records:
+        try:
+            rows, _ = sample_rows(record, target=target, classes=classes, **options)
+        except InputError as error:
+            problems.add(error)
+        else:
+            counts.update(rows["class"])
+            if rows.empty:
+                LOGGER.warning("No event of the chosen classes in %s.", record.events)
+    problems.raise_any()
+    check_counts(classes, counts, "runs")
