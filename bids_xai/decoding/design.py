@@ -37,6 +37,14 @@ class Design:
     events: npt.NDArray[np.int64]
     folds: tuple[Fold, ...]
 
+    @property
+    def left_out(self) -> npt.NDArray[np.int64]:
+        """Number of the fold that every sample is left out in, shape (n,)."""
+        codes = np.full(len(self.labels), -1, dtype=np.int64)
+        for number, fold in enumerate(self.folds):
+            codes[fold.test] = number
+        return codes
+
     def save(self, path: Path) -> None:
         """Write the design as JSON."""
         content: dict[str, Any] = {"classes": list(self.classes)}
@@ -68,7 +76,8 @@ def make_design(
     Parameters
     ----------
     rows
-        One row per sample: ``subject, session, task, run, event, class``.
+        One row per sample: ``subject, session, task, run, event, class``, for cv ``event`` also the times of
+        the event; an anatomical image has no task and no event.
     classes
         Classes in their order; rows of others are left out. Empty: all, sorted.
     cv, n_folds, seed

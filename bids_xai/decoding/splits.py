@@ -1,4 +1,4 @@
-"""Which samples train and which test: a person is never on both sides, or a run of one person is left out."""
+"""Which samples train and which test: what is left out is a person, or a run or an event of one person."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ def make_folds(
     ----------
     cv
         ``"subject"``: leave one subject out. ``"run"``: within every subject, leave one run out and train
-        on the other runs of that subject only. ``"kfold"``: ``n_folds`` groups of subjects, or of runs
-        if there is one subject.
+        on the other runs of that subject only. ``"event"``: within every subject, leave the n-th event of
+        every class of every run out (:func:`bids_xai.decoding.event_folds.leave_events_out`). ``"kfold"``:
+        ``n_folds`` groups of subjects, or of runs if there is one subject. Where every subject is of one
+        class, the groups have the classes in equal shares.
     rows
-        One row per sample: ``subject, session, task, run, class``.
+        One row per sample: ``subject, session, task, run, class``, for ``"event"`` also the times of the
+        event; an anatomical image has no task.
     y
         Class codes, shape (n_samples,).
     n_folds, seed
@@ -46,8 +49,10 @@ def make_folds(
     Raises
     ------
     InputError
-        There is nothing to leave out, or a class is missing from a training set.
+        There is nothing to leave out, a class is missing from a training set, or anatomical images of one
+        person would be on both sides.
     """
+    _refuse_shared_anatomy(cv, rows)
     folds = list(SPLITS[cv].load()(rows, n_folds=n_folds, seed=seed))
     names = dict(zip(y.tolist(), rows["class"], strict=True))
     for fold in folds:
@@ -57,9 +62,23 @@ def make_folds(
                 raise InputError(
                     f"Class {name!r} has {counts[code]} training samples in fold {fold.name!r} of --cv {cv}.",
                     f"at least {_FEWEST_TRAINING_SAMPLES} in every fold",
-                    "leave the class out with --classes, merge it with another, or use another --cv",
+                    "leave the class out with --classes, merge it with another, or use "
+                    + ("--sample volumes" if cv == "event" else "another --cv"),
                 )
     return folds
+
+
+def _refuse_shared_anatomy(cv: str, rows: pd.DataFrame) -> None:
+    """Refuse to part a person's anatomical images: one head is recognised in all of them."""
+    one_subject = rows["subject"].nunique() == 1
+    anatomical = rows["task"].fillna("").eq("").all() and ("event" not in rows or rows["event"].isna().all())
+    if (cv in ("run", "event") or one_subject) and anatomical:
+        of = f" of one subject ({rows['subject'].iloc[0]})" if one_subject else ""
+        raise InputError(
+            f"--cv {cv} with anatomical images{of}.",
+            "folds of whole people: an image in training would give away the person in the test by the head",
+            "use --cv subject or kfold, with several subjects",
+        )
 
 
 def leave_one_subject_out(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fold]:  # noqa: ARG001
@@ -84,7 +103,7 @@ def leave_one_run_out(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterato
             raise InputError(
                 f"--cv run: sub-{subject} has one run.",
                 "two runs or more of every subject",
-                "use --cv subject, or leave the subject out with --participant-label",
+                "use --cv event or --cv subject, or leave the subject out with --participant-label",
             )
         positions = rows.index.get_indexer(own.index)
         for key, run in runs:
@@ -95,7 +114,11 @@ def leave_one_run_out(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterato
 
 
 def grouped_kfold(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fold]:
-    """Yield ``n_folds`` folds of whole subjects, or of whole runs if there is one subject."""
+    """Yield ``n_folds`` folds of whole subjects, or of whole runs if there is one subject.
+
+    Subjects of one class each are dealt class by class, so that the number of people of a class, and of all,
+    differs by one at most between folds.
+    """
     one_subject = rows["subject"].nunique() == 1
     by = _RUN if one_subject else ["subject"]
     group = rows.groupby(by, sort=True, dropna=False).ngroup().to_numpy()
@@ -106,7 +129,16 @@ def grouped_kfold(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fo
             "two folds or more, and something to leave out in each",
             "change --n-folds, or add subjects or runs",
         )
-    dealt = np.random.default_rng(seed).permutation(n_groups) % n_folds
+    rng = np.random.default_rng(seed)
+    classes = rows["class"].groupby(group).unique()
+    if one_subject or (classes.map(len) > 1).any():
+        dealt = rng.permutation(n_groups) % n_folds
+    else:
+        # Shuffled, then sorted by class (a stable sort): dealing goes on where the class before it stopped.
+        order = rng.permutation(n_groups)
+        order = order[np.argsort(classes.map(lambda own: str(own[0])).to_numpy()[order], kind="stable")]
+        dealt = np.empty(n_groups, dtype=np.int64)
+        dealt[order] = np.arange(n_groups) % n_folds
     for number in range(n_folds):
         held_out = dealt[group] == number
         yield Fold(f"fold-{number + 1}", np.flatnonzero(~held_out), np.flatnonzero(held_out))

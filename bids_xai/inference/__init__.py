@@ -17,6 +17,18 @@ PERMUTATIONS = Registry(
         "Winkler et al. 2014",
     ),
     Entry(
+        "fold",
+        "bids_xai.inference.permutation:within_fold",
+        "labels of whole events are exchanged among those that a fold leaves out of a run",
+        "Winkler et al. 2014",
+    ),
+    Entry(
+        "between",
+        "bids_xai.inference.permutation:between_subjects",
+        "labels of whole people are exchanged between people, for groups such as patients and controls",
+        "Winkler et al. 2015, doi:10.1016/j.neuroimage.2015.05.092",
+    ),
+    Entry(
         "all",
         "bids_xai.inference.permutation:over_all",
         "labels of single samples are exchanged over everyone",

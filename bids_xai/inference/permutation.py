@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,12 @@ from bids_xai.errors import InputError
 from bids_xai.inference import PERMUTATIONS
 
 Codes = npt.NDArray[np.int64]
+_REMEDIES = {
+    "subject": "choose --permute between, which exchanges the labels of whole people",
+    "run": "choose --permute subject, which exchanges labels between the runs of a person",
+    "fold": "choose --permute run, which exchanges labels between the folds of a run",
+    "between": "use --cv subject, or fewer folds (--n-folds)",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Exchange:
     Parameters
     ----------
     units
-        Number of the unit (event or sample) of every sample, shape (n_samples,), from 0 without gaps.
+        Number of the unit (event, person or sample) of every sample, shape (n_samples,), from 0 without
+        gaps.
     first
         First sample of every unit, shape (n_units,).
     blocks
@@ -33,8 +40,27 @@ class Exchange:
     blocks: Codes
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What every sample is of: codes of shape (n_samples,); runs are unique over subjects, events over runs.
+
+    ``folds`` is the number of the fold that leaves the sample out, or None.
+    """
+
+    subjects: Codes
+    runs: Codes
+    events: Codes
+    folds: Codes | None = None
+
+
 def permute_labels(
-    y: Codes, scheme: str, subjects: Codes, runs: Codes, events: Codes, rng: np.random.Generator
+    y: Codes,
+    scheme: str,
+    subjects: Codes,
+    runs: Codes,
+    events: Codes,
+    rng: np.random.Generator,
+    folds: Codes | None = None,
 ) -> Codes:
     """Return labels as chance would deal them.
 
@@ -44,24 +70,30 @@ def permute_labels(
         Class codes, shape (n_samples,).
     scheme
         ``"subject"``, ``"run"``: the labels of whole events are exchanged within a subject or run, and all
-        samples of an event keep a common label. ``"all"``: those of single samples are exchanged over
+        samples of an event keep a common label. ``"fold"``: the same within those events of a run that one
+        fold leaves out. ``"between"``: the labels of whole people are exchanged,
+        and all samples of a person keep a common label. ``"all"``: those of single samples are exchanged over
         everyone, as published (Gotsopoulos et al. 2018, section 2.9.1).
     subjects, runs, events
         Codes of the samples; runs are unique over subjects, events over runs.
     rng
         Source of the permutation.
+    folds
+        Number of the fold that leaves every sample out: ``"fold"`` and ``"between"`` exchange events and
+        people of one fold only, so that the folds keep their class counts. None: one fold; ``"between"``
+        also takes folds of one person each as one.
 
     Returns
     -------
     array, int64, shape (n_samples,)
-        As many of every class within every block as in ``y``.
+        As many events (people, samples) of every class within every block as in ``y``.
 
     Raises
     ------
     InputError
-        The samples of an event differ in class, or no block holds events of two classes.
+        The samples of an event (a person) differ in class, or no block holds two classes.
     """
-    exchange: Exchange = PERMUTATIONS[scheme].load()(subjects, runs, events)
+    exchange: Exchange = PERMUTATIONS[scheme].load()(Origin(subjects, runs, events, folds))
     dealt = y[exchange.first].copy()
     _check_exchangeable(y, dealt, exchange, scheme)
     for block in np.unique(exchange.blocks):
@@ -70,33 +102,58 @@ def permute_labels(
     return dealt[exchange.units]
 
 
-def natural_scheme(cv: str) -> str:
+def natural_scheme(cv: str, y: Codes | None = None, subjects: Codes | None = None) -> str:
     """Return the exchange that keeps the class counts of every fold.
 
     Where runs are left out of balanced runs, an exchange over a whole subject unbalances them: a class that a
-    held-out run has too much of is missing from its training set, and the null lies below chance.
+    held-out run has too much of is missing from its training set, and the null lies below chance. Where
+    events are left out, an exchange over a whole run unbalances the folds likewise, and the null lies off
+    chance. Where every person is of one class, nothing can be exchanged within a person: people exchange
+    their labels.
 
     Parameters
     ----------
     cv
-        What is left out: ``"run"`` gives ``"run"``, anything else ``"subject"``.
+        What is left out: ``"run"`` gives ``"run"``, ``"event"`` gives ``"fold"``, anything else
+        ``"subject"``.
+    y, subjects
+        Class and person of every sample, shape (n_samples,): one class per person gives ``"between"``.
     """
-    return "run" if cv == "run" else "subject"
+    if y is not None and subjects is not None:
+        _, first, people = np.unique(subjects, return_index=True, return_inverse=True)
+        if np.array_equal(y[first][people], y):
+            return "between"
+    return {"run": "run", "event": "fold"}.get(cv, "subject")
 
 
-def within_subject(subjects: Codes, runs: Codes, events: Codes) -> Exchange:  # noqa: ARG001
+def within_subject(of: Origin) -> Exchange:
     """Exchange events within a subject."""
-    return _of_events(subjects, events)
+    return _of_units(of.events, of.subjects)
 
 
-def within_run(subjects: Codes, runs: Codes, events: Codes) -> Exchange:  # noqa: ARG001
+def within_run(of: Origin) -> Exchange:
     """Exchange events within a run."""
-    return _of_events(runs, events)
+    return _of_units(of.events, of.runs)
 
 
-def over_all(subjects: Codes, runs: Codes, events: Codes) -> Exchange:  # noqa: ARG001
+def within_fold(of: Origin) -> Exchange:
+    """Exchange those events of a run that one fold leaves out."""
+    if of.folds is None:
+        return within_run(of)
+    _, cells = np.unique(np.stack([of.runs, of.folds], axis=1), axis=0, return_inverse=True)
+    return _of_units(of.events, cells.reshape(-1).astype(np.int64))
+
+
+def between_subjects(of: Origin) -> Exchange:
+    """Exchange people: within a fold, or over everyone where folds are of one person."""
+    exchange = _of_units(of.subjects, np.zeros_like(of.subjects) if of.folds is None else of.folds)
+    one_person_each = len(np.unique(exchange.blocks)) == len(exchange.first)
+    return replace(exchange, blocks=np.zeros_like(exchange.blocks)) if one_person_each else exchange
+
+
+def over_all(of: Origin) -> Exchange:
     """Exchange single samples over everyone."""
-    samples = np.arange(len(events))
+    samples = np.arange(len(of.events))
     return Exchange(samples, samples, np.zeros_like(samples))
 
 
@@ -111,13 +168,19 @@ def p_value(observed: float, null: npt.NDArray[np.float64]) -> float:
 
 
 def smallest_p(
-    n_permutations: int, y: Codes, scheme: str, subjects: Codes, runs: Codes, events: Codes
+    n_permutations: int,
+    y: Codes,
+    scheme: str,
+    subjects: Codes,
+    runs: Codes,
+    events: Codes,
+    folds: Codes | None = None,
 ) -> float:
     """Return the smallest p-value that a number of permutations and a design can give.
 
-    ``max(1 / (m + 1), 1 / number of distinct relabelings)``.
+    ``max(1 / (m + 1), 1 / number of distinct relabelings)``; parameters as in :func:`permute_labels`.
     """
-    exchange: Exchange = PERMUTATIONS[scheme].load()(subjects, runs, events)
+    exchange: Exchange = PERMUTATIONS[scheme].load()(Origin(subjects, runs, events, folds))
     labels = y[exchange.first]
     log_number = 0.0
     for block in np.unique(exchange.blocks):
@@ -127,20 +190,26 @@ def smallest_p(
 
 
 def _check_exchangeable(y: Codes, of_units: Codes, exchange: Exchange, scheme: str) -> None:
+    people = scheme == "between"
     if not np.array_equal(of_units[exchange.units], y):
+        unit = "person" if people else "event"
         raise InputError(
-            "The samples of one event belong to different classes.",
-            f"one class per event, whose samples --permute {scheme} keeps together",
-            "choose a --target that is constant within an event, or --permute all",
+            f"The samples of one {unit} belong to different classes.",
+            f"one class per {unit}, whose samples --permute {scheme} keeps together",
+            "choose --permute subject, which exchanges labels within a person"
+            if people
+            else "choose a --target that is constant within an event, or --permute all",
         )
     if len(np.unique(np.stack([exchange.blocks, of_units]), axis=1).T) == len(np.unique(exchange.blocks)):
+        block, unit = ("fold", "people") if people else (scheme, "events")
         raise InputError(
-            f"With --permute {scheme} nothing can be exchanged: every {scheme} has events of one class only.",
-            f"events of two or more classes within a {scheme}",
-            "choose --permute all, which exchanges labels between subjects",
+            f"With --permute {scheme} nothing can be exchanged: every {block} has {unit} of one class only.",
+            f"{unit} of two or more classes within a {block}",
+            _REMEDIES.get(scheme, "choose classes that the samples have"),
         )
 
 
-def _of_events(blocks: Codes, events: Codes) -> Exchange:
-    _, first, units = np.unique(events, return_index=True, return_inverse=True)
-    return Exchange(units.astype(np.int64), first.astype(np.int64), blocks[first])
+def _of_units(units: Codes, blocks: Codes) -> Exchange:
+    """Return the exchange of units, which are of the block that their first sample is of."""
+    _, first, numbers = np.unique(units, return_index=True, return_inverse=True)
+    return Exchange(numbers.astype(np.int64), first.astype(np.int64), blocks[first])

@@ -58,3 +58,9 @@ def test_a_saved_design_comes_back(tmp_path: Path) -> None:
 def test_classes_without_samples_are_refused(classes: tuple[str, ...], found: str) -> None:
     with pytest.raises(InputError, match=found):
         make_design(rows(), classes=classes)
+
+
+def test_every_sample_is_left_out_in_the_fold_of_its_number() -> None:
+    design, _ = make_design(rows(), cv="kfold", n_folds=3)
+    for number, fold in enumerate(design.folds):
+        np.testing.assert_array_equal(np.flatnonzero(design.left_out == number), fold.test)

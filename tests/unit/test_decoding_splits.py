@@ -39,7 +39,7 @@ def runs_of(rows: pd.DataFrame, samples: npt.NDArray[np.int64]) -> set[tuple[str
 
 @settings(max_examples=40, deadline=None)
 @given(
-    cv=st.sampled_from(sorted(SPLITS)),
+    cv=st.sampled_from(sorted(set(SPLITS) - {"event"})),  # which has its own tests
     n_subjects=st.integers(2, 5),
     n_runs=st.integers(2, 4),
     n_folds=st.integers(2, 2),
@@ -131,3 +131,70 @@ def test_a_class_that_is_too_rare_to_train_on_is_refused() -> None:
     rows = pd.concat([rows, rows[rows["class"] != "tool"]], ignore_index=True)
     with pytest.raises(InputError, match="Class 'tool' has"):
         make_folds("subject", rows, codes(rows))
+
+
+def people(per_class: dict[str, int], n_sessions: list[int]) -> pd.DataFrame:
+    """Return rows of anatomical images: people of one class each, with one to several sessions."""
+    names = [name for name, n in per_class.items() for _ in range(n)]
+    return pd.DataFrame(
+        [
+            {"subject": f"{p:03d}", "session": str(s), "task": "", "run": "", "event": np.nan, "class": name}
+            for p, name in enumerate(names)
+            for s in range(n_sessions[p % len(n_sessions)])
+        ]
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(4, 9), min_size=2, max_size=3),
+    n_sessions=st.lists(st.integers(1, 3), min_size=1, max_size=5),
+    n_folds=st.integers(2, 4),
+    seed=st.integers(0, 50),
+)
+def test_people_of_one_class_are_dealt_in_equal_shares(
+    counts: list[int], n_sessions: list[int], n_folds: int, seed: int
+) -> None:
+    rows = people(dict(zip(CLASSES, counts, strict=False)), n_sessions).sample(frac=1, random_state=seed)
+    folds = make_folds("kfold", rows, codes(rows), n_folds=n_folds, seed=seed)
+    assert sum(len(fold.test) for fold in folds) == len(rows)
+    left_out = []
+    for fold in folds:
+        test, train = rows.iloc[fold.test], rows.iloc[fold.train]
+        assert not set(test["subject"]) & set(train["subject"])
+        left_out.append(
+            test.drop_duplicates("subject")["class"].value_counts().reindex(CLASSES, fill_value=0)
+        )
+    shares = pd.DataFrame(left_out)
+    assert (shares.max() - shares.min()).max() <= 1
+    assert shares.sum(axis=1).max() - shares.sum(axis=1).min() <= 1
+    assert shares.sum().tolist()[: len(counts)] == counts
+
+
+def test_shares_are_dealt_by_seed() -> None:
+    rows = people({"face": 8, "house": 8}, [1, 2])
+    dealt = {
+        tuple(tuple(fold.test) for fold in make_folds("kfold", rows, codes(rows), n_folds=4, seed=seed))
+        for seed in range(5)
+    }
+    assert len(dealt) == 5
+
+
+def test_leaving_one_person_out_keeps_time_points_together() -> None:
+    rows = people({"face": 80, "house": 67}, [1, 3, 2])
+    folds = make_folds("subject", rows, codes(rows))
+    assert len(folds) == 147
+    assert all(rows.iloc[fold.test]["subject"].nunique() == 1 for fold in folds)
+
+
+@pytest.mark.parametrize("no_task", ["", None])
+@pytest.mark.parametrize(
+    ("cv", "per_class"), [("run", {"face": 3, "house": 3}), ("kfold", {"face": 1}), ("subject", {"face": 1})]
+)
+def test_images_of_one_head_are_not_parted(cv: str, per_class: dict[str, int], no_task: str | None) -> None:
+    rows = people(per_class, [3])
+    rows["task"] = no_task
+    with pytest.raises(InputError, match=rf"--cv {cv} with anatomical images") as refusal:
+        make_folds(cv, rows, codes(rows))
+    assert "by the head" in refusal.value.expected
+    assert "--cv subject" in refusal.value.remedy

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_xai.decoding.design import make_design
 from bids_xai.errors import InputError
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.inference.permutation import natural_scheme, p_value, permute_labels, smallest_p
@@ -73,7 +75,7 @@ def test_the_same_seed_gives_the_same_labels() -> None:
 
 def test_a_design_without_exchange_is_refused(rng: np.random.Generator) -> None:
     y, subjects = np.array([0, 1, 0, 1]), np.arange(4)
-    with pytest.raises(InputError, match="--permute all"):
+    with pytest.raises(InputError, match="--permute between"):
         permute_labels(y, "subject", subjects, subjects, subjects, rng)
     assert sorted(permute_labels(y, "all", subjects, subjects, subjects, rng)) == [0, 0, 1, 1]
 
@@ -129,3 +131,97 @@ def test_the_natural_scheme_keeps_the_class_counts_of_every_fold(rng: np.random.
         assert not np.array_equal(permuted, y)
         for unit in np.unique(left_out):
             assert sorted(permuted[left_out == unit]) == sorted(y[left_out == unit])
+
+
+def _groups(n_people: list[int], n_sessions: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and subjects of people of one class each, with one to several samples."""
+    of_person = np.repeat(np.arange(len(n_people)), n_people)
+    times = np.resize(n_sessions, len(of_person))
+    return np.repeat(of_person, times), np.repeat(np.arange(len(of_person)), times)
+
+
+@settings(max_examples=60)
+@given(
+    n_people=st.lists(st.integers(1, 6), min_size=2, max_size=3),
+    n_sessions=st.lists(st.integers(1, 3), min_size=1, max_size=5),
+    n_folds=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_people_exchange_their_labels(
+    n_people: list[int], n_sessions: list[int], n_folds: int, seed: int
+) -> None:
+    y, subjects = _groups(n_people, n_sessions)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(y))
+    y, subjects = y[order], subjects[order]
+    events = np.arange(len(y))
+    folds = subjects % n_folds if n_folds > 1 else None
+    try:
+        permuted = permute_labels(y, "between", subjects, events, events, rng, folds)
+    except InputError as error:
+        assert "nothing can be exchanged" in str(error)  # noqa: PT017
+        assert folds is not None
+        return
+    _, first = np.unique(subjects, return_index=True)
+    for subject in np.unique(subjects):
+        assert len(set(permuted[subjects == subject])) == 1
+    one_each = folds is not None and len(np.unique(folds[first])) == len(first)
+    blocks = np.zeros(len(first)) if folds is None or one_each else folds[first]
+    for block in np.unique(blocks):
+        np.testing.assert_array_equal(
+            np.sort(permuted[first][blocks == block]), np.sort(y[first][blocks == block])
+        )
+
+
+def test_every_relabeling_of_people_is_equally_likely() -> None:
+    y, subjects = _groups([2, 2], [1, 3])
+    rng, events = np.random.default_rng(3), np.arange(len(y))
+    draws = [tuple(permute_labels(y, "between", subjects, events, events, rng)) for _ in range(1200)]
+    found, counts = np.unique(draws, axis=0, return_counts=True)
+    assert len(found) == 6
+    assert ((counts - 200) ** 2 / 200).sum() < 20.5  # chi-squared, 5 degrees of freedom, p = .001
+
+
+def test_folds_of_one_person_exchange_over_everyone() -> None:
+    y, subjects = _groups([3, 3], [2])
+    events = np.arange(len(y))
+    codes = (subjects, events, events)
+    assert smallest_p(10**9, y, "between", *codes, folds=subjects) == pytest.approx(1 / 20)
+    assert smallest_p(10**9, y, "between", *codes) == pytest.approx(1 / 20)
+    # Within each of three folds a patient and a control may change places.
+    assert smallest_p(10**9, y, "between", *codes, folds=subjects % 3) == pytest.approx(1 / 8)
+    with pytest.raises(InputError, match=r"every fold has people of one class only(.|\n)*fewer folds"):
+        permute_labels(y, "between", *codes, np.random.default_rng(0), folds=subjects // 3)
+
+
+def test_people_of_several_classes_exchange_nothing_between_them(rng: np.random.Generator) -> None:
+    subjects, y = np.repeat(np.arange(3), 2), np.array([0, 1] * 3)
+    with pytest.raises(InputError, match=r"one person belong to different classes(.|\n)*--permute subject"):
+        permute_labels(y, "between", subjects, np.arange(6), np.arange(6), rng)
+    assert natural_scheme("subject", y, subjects) == "subject"
+    assert natural_scheme("run", y, subjects) == "run"
+
+
+@pytest.mark.parametrize("cv", ["subject", "kfold"])
+def test_groups_of_people_are_exchanged_by_person(cv: str, rng: np.random.Generator) -> None:
+    y, subjects = _groups([4, 4], [1, 2])
+    order = rng.permutation(len(y))
+    assert natural_scheme(cv, y[order], subjects[order]) == "between"
+
+
+@settings(max_examples=20, deadline=None)
+@given(n_people=st.lists(st.integers(4, 7), min_size=2, max_size=3), seed=st.integers(0, 20))
+def test_dealt_folds_keep_their_class_counts(n_people: list[int], seed: int) -> None:
+    y, subjects = _groups(n_people, [1, 2, 3])
+    rows = pd.DataFrame({"subject": subjects.astype(str), "class": y.astype(str)})
+    rows = rows.assign(session=np.arange(len(y)).astype(str), task="", run="", event=np.nan)
+    design, _ = make_design(rows, cv="kfold", n_folds=3, seed=seed)
+    scheme = natural_scheme("kfold", design.labels, design.subjects)
+    permuted = permute_labels(
+        design.labels, scheme, design.subjects, design.runs, design.events,
+        np.random.default_rng(seed), design.left_out,
+    )  # fmt: skip
+    _, first = np.unique(design.subjects, return_index=True)
+    for fold in np.unique(design.left_out):
+        own = first[design.left_out[first] == fold]
+        np.testing.assert_array_equal(np.sort(permuted[own]), np.sort(design.labels[own]))
