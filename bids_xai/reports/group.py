@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.reports.brains import map_section, univariate_section
+from bids_xai.reports.caveats import caveats
 from bids_xai.reports.curves import reproducibility_curves
 from bids_xai.reports.figures import accuracy_violins, confusion_matrices
 from bids_xai.reports.html import (
@@ -25,7 +26,7 @@ from bids_xai.reports.html import (
     plain,
     render,
 )  # fmt: skip
-from bids_xai.reports.methods_text import caveats, citation_keys, methods_paragraphs
+from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
 from bids_xai.reports.references import REFERENCES, with_authors
 from bids_xai.reports.regions import region_section
 from bids_xai.reports.results import Results, load_results, write_whole

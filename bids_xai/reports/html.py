@@ -76,6 +76,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A figure that is part of the page itself, so that it can answer the pointer, with its caption."""
+
+    svg: Markup
+    caption: str | Markup
+    kind: ClassVar[str] = "drawing"
+
+
+@dataclass(frozen=True)
 class Part:
     """A titled part of a section, with an anchor."""
 
@@ -190,6 +199,11 @@ def number(value: Any, digits: int = 3) -> str:
 def count(value: int | None, noun: str) -> str:
     """Return a number with its noun in the right form."""
     return f"{number(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return words as a list in a sentence: ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def percent(value: Any) -> str:

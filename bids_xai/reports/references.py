@@ -3,58 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Reference:
-    """One published work.
-
-    Parameters
-    ----------
-    short
-        Author and year, as in a running text.
-    authors
-        ``Family, Given`` joined by `` and ``, as BibTeX has them.
-    title, venue, year
-        Title; journal, proceedings or publisher; year.
-    where
-        Volume, issue and pages as they are printed.
-    doi
-        Digital object identifier, if there is one.
-    kind
-        Type of the BibTeX entry.
-    """
-
-    short: str
-    authors: str
-    title: str
-    venue: str
-    year: int
-    where: str = ""
-    doi: str = ""
-    kind: str = "article"
-
-    def text(self) -> str:
-        """Return the entry of a list of references."""
-        authors = self.authors.replace(" and ", "; ")
-        where = f" {self.where}" if self.where else ""
-        link = f" https://doi.org/{self.doi}" if self.doi else ""
-        return f"{authors} ({self.year}). {self.title}. {self.venue}{where}.{link}"
-
-    def bibtex(self, key: str) -> str:
-        """Return the BibTeX entry."""
-        venue = {"article": "journal", "inproceedings": "booktitle"}.get(self.kind, "publisher")
-        volume, _, pages = self.where.partition(":")
-        fields = {
-            "author": self.authors, "title": f"{{{self.title}}}", venue: self.venue, "year": str(self.year),
-            "volume": volume, "pages": pages.replace("–", "--"), "doi": self.doi,
-        }  # fmt: skip
-        lines = [f"  {name} = {{{_latex(value)}}}" for name, value in fields.items() if value]
-        return f"@{self.kind}{{{key},\n" + ",\n".join(lines) + "\n}\n"
-
+from bids_xai.reports.publications import Reference
+from bids_xai.reports.references_preproc import PREPROCESSING
 
 REFERENCES: dict[str, Reference] = {
     "gotsopoulos2018": Reference(
@@ -237,6 +189,8 @@ REFERENCES: dict[str, Reference] = {
     ),
 }  # fmt: skip
 
+REFERENCES |= PREPROCESSING
+
 ATLAS_REFERENCES: dict[str, tuple[str, ...]] = {
     "aal": ("aal2",),
     "desikan-killiany": ("desikan2006",),
@@ -271,8 +225,3 @@ def with_authors(text: str) -> str:
         return f" ({'; '.join(REFERENCES[key].short for key in keys)})"
 
     return _CITATION.sub(spell, text)
-
-
-def _latex(text: str) -> str:
-    text = unicodedata.normalize("NFC", text)
-    return text.replace("&", r"\&")

@@ -10,7 +10,6 @@ from scipy.ndimage import map_coordinates
 
 _PLANES = ((1, 2), (0, 2), (0, 1))  # horizontal and vertical axis of sagittal, coronal and axial slices
 _AXES = "xyz"
-_LONGEST = 180  # pixels of the longest side of a slice
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,29 @@ class SliceView:
     background
         3-D image in the same world space, of any grid; None shows the mask itself in grey.
     margin
-        Millimetres shown around the mask.
+        Millimetres shown around the mask; None: 5 where there is a background, else none.
+    longest
+        Pixels of the longest side of a slice.
     """
 
     def __init__(
-        self, mask: nb.Nifti1Image, background: nb.Nifti1Image | None = None, margin: float = 5.0
+        self,
+        mask: nb.Nifti1Image,
+        background: nb.Nifti1Image | None = None,
+        margin: float | None = None,
+        longest: int = 180,
     ) -> None:
         mask = nb.as_closest_canonical(mask)
         self.mask = np.asarray(mask.dataobj) > 0
         self.affine = np.asarray(mask.affine)
         self.zooms = np.linalg.norm(self.affine[:3, :3], axis=0)
         inside = np.argwhere(self.mask) if self.mask.any() else np.argwhere(np.ones(self.mask.shape))
-        padding = margin / self.zooms if background is not None else 0.0
+        if margin is None:
+            margin = 0.0 if background is None else 5.0
+        padding = margin / self.zooms
         self.low = inside.min(axis=0) - 0.5 - padding
         self.high = inside.max(axis=0) + 0.5 + padding
-        self._pixel = float(((self.high - self.low) * self.zooms).max() / _LONGEST)
+        self._pixel = float(((self.high - self.low) * self.zooms).max() / longest)
         self._background = background
         self._stretched: np.ndarray | None = None
         if background is not None:
@@ -74,9 +81,10 @@ class SliceView:
         """
         flat = [axis for axis in range(3) if self.mask.shape[axis] == 1]
         wanted = {flat[0]: 1} if flat else {2: n_axial, 1: 1, 0: 1}
-        return [cut for axis, number in wanted.items() for cut in self._spread(axis, number, weight)]
+        return [cut for axis, number in wanted.items() for cut in self.spread(axis, number, weight)]
 
-    def _spread(self, axis: int, number: int, weight: np.ndarray | None) -> list[Cut]:
+    def spread(self, axis: int, number: int, weight: np.ndarray | None = None) -> list[Cut]:
+        """Return at most ``number`` slices across one axis, spread as :meth:`choose` says."""
         others = tuple(other for other in range(3) if other != axis)
         area = self.mask.sum(axis=others)
         candidates = np.flatnonzero(area >= 0.2 * area.max()) if area.max() else np.arange(len(area))
@@ -130,10 +138,17 @@ class SliceView:
     def _sample_background(self, cut: Cut) -> np.ndarray:
         if self._stretched is None or self._background is None:
             return 0.25 * self.cut(self.mask.astype(np.float32), cut)
-        grid = self._coordinates(cut)
-        affine = np.linalg.inv(self._background.affine) @ self.affine
-        place = np.tensordot(affine[:3, :3], grid, axes=1) + affine[:3, 3].reshape(3, 1, 1)
-        return np.asarray(map_coordinates(self._stretched, place, order=1, mode="constant"))
+        return self.sample(self._stretched, self._background.affine, cut)
+
+    def sample(self, volume: np.ndarray, affine: np.ndarray, cut: Cut) -> np.ndarray:
+        """Return what lies in one slice of a volume on any grid of the same world, bottom row first.
+
+        Values are interpolated linearly; they fall to 0 within a voxel beyond the volume's border.
+        """
+        to_volume = np.linalg.inv(affine) @ self.affine
+        place = np.tensordot(to_volume[:3, :3], self._coordinates(cut), axes=1)
+        place += to_volume[:3, 3].reshape(3, 1, 1)
+        return np.asarray(map_coordinates(volume, place, order=1, mode="grid-constant"))
 
 
 def _stretch(data: np.ndarray) -> np.ndarray:

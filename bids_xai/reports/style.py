@@ -61,9 +61,20 @@ def new_figure(width: float, height: float, *, constrained: bool = True, dpi: fl
 @figure_style()
 def vector(figure: Figure) -> bytes:
     """Return a figure as the bytes of an SVG file, without the date in it."""
+    _settle(figure)
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
     return stream.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    # The solver of the layout leaves last digits that differ from run to run, and names are made of them.
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(tuple(round(value, 5) for value in axes.get_position(original=True).bounds))
 
 
 @figure_style()

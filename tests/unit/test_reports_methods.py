@@ -9,8 +9,10 @@ import pytest
 from test_reports_results import make_output
 
 from bids_xai.reports import write_citations
-from bids_xai.reports.methods_text import caveats, citation_keys, methods_paragraphs
+from bids_xai.reports.caveats import caveats
+from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
 from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
+from bids_xai.reports.references_preproc import PREPROCESSING
 from bids_xai.reports.results import load_results
 
 
@@ -52,15 +54,51 @@ def test_text_has_the_numbers_of_the_run(results):
          "linear trend"),
         ({"window": [-5.95, 5.95], "window_anchor": "offset"}, {},
          "−5.95 s to 5.95 s relative to the event's end", "haemodynamic"),
+        ({"merge_events": 2.0}, {}, "at most 2 s after the end of the one before. A sample is", "xx"),
+        ({"merge_events": None}, {}, "A sample is", "one event (a block)"),
         ({"sample": "volumes"}, {}, "A sample is each volume", "mean of the volumes"),
         ({"hrf_shift": 0.0}, {}, "volumes of the event. This", "haemodynamic"),
         ({"l2": 0.1}, {}, "weight decay 0.1", "no regularisation"),
         ({"confounds": ["trans_x", "rot_x"]}, {}, "confounds trans_x, rot_x", "without realignment and"),
-        ({"preproc": "derivatives"}, {}, "existing derivatives", "taken as they are"),
+        ({"preproc": "derivatives"}, {}, "fMRIPrep (Esteban et al., 2019), whose own", "taken as they are"),
+        ({"preproc": "derivatives", "modality": "T1w"}, {}, "sMRIPrep", "fMRIPrep ("),
+        ({"preproc": "none"}, {}, "without realignment or registration", "existing derivatives"),
+        ({"preproc": "none", "modality": "T1w"}, {}, "as they are, without registration", "realignment"),
+        ({"preproc": "ants", "registration": "syn", "registration_profile": "quick"}, {},
+         "symmetric diffeomorphic (SyN) transforms (Avants et al., 2008) (profile “quick”", "FSL"),
+        ({"preproc": "ants", "registration": "affine"}, {}, "a rigid and an affine transform.", "SyN"),
+        ({"preproc": "ants", "registration": "none"}, {}, "N4 (Tustison et al., 2010)", "to the template"),
+        ({"preproc": "ants", "registration": "rigid", "template": "MNI152NLin6Asym"}, {},
+         "the template MNI152NLin6Asym by antsRegistration with a rigid transform", "tent kernel"),
+        ({"preproc": "ants", "registration": "syn", "resolution": 4}, {},
+         "head motion, registration to the T1-weighted image and registration to the template were applied "
+         "together, in one interpolation onto a grid with voxels of 4 mm", "tent kernel"),
+        ({"preproc": "ants", "coregistration": "affine"}, {},
+         "to the T1-weighted image by antsRegistration with a rigid and an affine", "to the template"),
+        ({"preproc": "ants"}, {}, "own implementation, as ANTs' Python package", "MCFLIRT"),
+        ({"preproc": "ants", "sloppy": True}, {}, "not for publication", "MCFLIRT"),
+        ({"preproc": "ants", "modality": "T1w", "registration": "syn", "shape": [96, 114, 96],
+          "scaling": "minmax"}, {"permute": "all"}, "resampled onto a grid with 96 × 114 × 96 voxels in one",
+         "Head motion"),
+        ({"preproc": "ants", "modality": "T1w", "scaling": "minmax"}, {}, "between 0 and 1", "Functional"),
+        ({"preproc": "ants", "modality": "T1w", "scaling": "max"}, {}, "divided by the largest", "0 and 1"),
+        ({"preproc": "ants", "modality": "T1w", "scaling": "none"}, {}, "A sample is one T1-weighted image",
+         "divided by the largest"),
+        ({"preproc": "ants", "modality": "FLAIR"}, {}, "Each FLAIR image was registered", "time course"),
+        ({"modality": "T1w"}, {"permute": "all"}, "labels of images over the whole", "events"),
+        ({"preproc": "fsl"}, {}, "MCFLIRT (Jenkinson et al., 2002). Brains were extracted with BET (Smith",
+         "ANTs"),
+        ({"preproc": "fsl", "registration": "affine"}, {}, "FLIRT (Jenkinson et al., 2002), affine", "rigid"),
+        ({"preproc": "fsl", "modality": "T1w"}, {}, "Brains were extracted with BET", "MCFLIRT"),
         ({"map_scale": 1000.0}, {}, "multiplied by 1000", "xx"),
         ({}, {"permute": "all"}, "single samples over the whole data set", "within each subject"),
         ({}, {"tail": "two-sided"}, "two-sided (absolute values)", "one-sided"),
         ({}, {"cv": "run"}, "the same subject's other runs only", "leaving one subject out"),
+        ({}, {"cv": "event", "n_folds": 2, "permute": "fold"},
+         "fold n held out the n-th event of every class in every run", "within each subject. With b"),
+        ({}, {"cv": "event", "permute": "fold"},
+         "labels of whole events among those of a run that the same fold held out. With b", "leaving one"),
+        ({}, {"permute": "between"}, "labels of whole subjects between subjects", "of whole events"),
         ({}, {"cv": "kfold", "n_folds": 5}, "in 5 folds", "leaving one"),
         ({}, {"n_null": 0}, "No second set of permutations", "further permutations"),
         ({}, {"n_permutations": 0, "n_null": 0}, "", "Benjamini"),
@@ -78,6 +116,8 @@ def test_text_follows_the_settings(results, settings, manifest, words, absent):
 def test_caveats_follow_the_settings(results):
     assert any("Haufe" in with_authors(note) for note in caveats(results))
     assert not any("one-sided" in note for note in caveats(changed(results, tail="two-sided")))
+    assert not any("other runs" in note for note in caveats(results))
+    assert any("nothing of other runs" in note for note in caveats(changed(results, cv="event")))
     assert any("no family-wise significance" in note for note in caveats(results))
     assert not any("no family-wise significance" in note for note in caveats(changed(results, n_null=0)))
     assert not any("LRP-W2 sums to the output" in note for note in caveats(results))
@@ -101,6 +141,30 @@ def test_citations_are_written(results):
     assert bib.count("{") == bib.count("}")
     assert "[@" not in text
     assert all(REFERENCES[key].doi in text for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cites", "not_cited"),
+    [
+        ({"preproc": "ants", "registration": "syn"},
+         {"tustison2010", "fisch2024", "avants2008", "friston1995", "power2012", "antsx2021"}, {"smith2002"}),
+        ({"preproc": "ants", "registration": "affine", "modality": "T1w"}, {"tustison2010", "fisch2024"},
+         {"avants2008", "friston1995", "power2012"}),
+        ({"preproc": "fsl"}, {"jenkinson2002", "smith2002", "jenkinson2012"}, {"antsx2021"}),
+        ({"preproc": "derivatives"}, {"fmriprep2019"}, {"smriprep", "antsx2021"}),
+        ({"preproc": "none"}, set(), set(PREPROCESSING)),
+    ],
+)  # fmt: skip
+def test_preprocessing_is_cited_as_it_was_done(results, settings, cites, not_cited):
+    keys = set(citation_keys(changed(results, settings)))
+    assert cites <= keys
+    assert not not_cited & keys
+
+
+def test_works_have_distinct_identifiers():
+    dois = [work.doi for work in REFERENCES.values() if work.doi]
+    assert len(dois) == len(set(dois))
+    assert all(re.fullmatch(r"10\.\d{4,}/\S+", doi) for doi in dois)
 
 
 def test_every_citation_resolves():
