@@ -88,6 +88,7 @@ class RunChunk(SimpleInterface):
                         design.runs,
                         design.events,
                         np.random.default_rng(of_labels),
+                        design.left_out,
                     )
                 result = run_repetition(
                     X,

@@ -23,6 +23,7 @@ from bids_xai.decoding.design import make_design
 from bids_xai.decoding.softmax import gram_matrix
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_samples, varying_voxels
+from bids_xai.inference.permutation import natural_scheme
 from bids_xai.reports.results import read_table
 
 
@@ -43,6 +44,7 @@ class CollectSamples(SimpleInterface):
         cv = traits.Str("subject", usedefault=True, desc="what is left out")
         n_folds = traits.Int(5, usedefault=True, desc="number of folds of cv kfold")
         random_seed = traits.Int(0, usedefault=True, desc="seed of the folds")
+        permute = traits.Str(desc="exchangeability of the labels; absent: what suits the design")
 
     class _OutputSpec(TraitedSpec):
         out_data = File(exists=True, desc="float32 matrix (n_samples, n_voxels), .npy")
@@ -50,13 +52,16 @@ class CollectSamples(SimpleInterface):
         out_rows = File(exists=True, desc="TSV file, one row per sample")
         out_mask = File(exists=True, desc="mask of the voxels")
         out_design = File(exists=True, desc="classes, labels, blocks and folds, .json")
+        permute = traits.Str(desc="exchangeability of the labels")
 
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
-        tables = [read_table(Path(path)).fillna({"session": "", "run": ""}) for path in inputs.in_rows]
+        tables = [
+            read_table(Path(path)).fillna({"session": "", "task": "", "run": ""}) for path in inputs.in_rows
+        ]
         rows = pd.concat(tables, ignore_index=True)
         design, kept = make_design(
             rows,
@@ -79,7 +84,9 @@ class CollectSamples(SimpleInterface):
             np.save(folder / "gram.npy", gram_matrix(data))
         rows.iloc[kept].to_csv(folder / "rows.tsv", sep="\t", index=False, na_rep="n/a")
         design.save(folder / "design.json")
+        natural = natural_scheme(inputs.cv, design.labels, design.subjects)
         self._results.update(
+            permute=inputs.permute if isdefined(inputs.permute) else natural,
             out_data=str(folder / "data.npy"),
             out_gram=str(folder / "gram.npy"),
             out_rows=str(folder / "rows.tsv"),

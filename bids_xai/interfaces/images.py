@@ -85,6 +85,22 @@ class DownsampleMask(SimpleInterface):
         return runtime
 
 
+class FitShape(SimpleInterface):
+    """Pad or crop an image around its centre (:func:`bids_xai.images.grids.fit_shape`)."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="3-D or 4-D image")
+        shape = traits.Tuple(traits.Int, traits.Int, traits.Int, mandatory=True, desc="voxels of the output")
+
+    input_spec = _InputSpec
+    output_spec = _OneFileOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image = grids.fit_shape(nb.load(self.inputs.in_file), self.inputs.shape)
+        self._results["out_file"] = _save(image, runtime.cwd, "fitted.nii.gz")
+        return runtime
+
+
 class CleanRun(SimpleInterface):
     """Detrend, filter, regress confounds and standardise one run inside a mask.
 

@@ -93,7 +93,7 @@ class Summarize(SimpleInterface):
             alphas=inputs.alpha,
             tail=inputs.tail,
         )
-        blocks = (design.subjects, design.runs, design.events)
+        blocks = (design.subjects, design.runs, design.events, design.left_out)
         tables = {}
         for name, table in summary.tables.items():
             tables[name] = str(folder / f"{name}.tsv")

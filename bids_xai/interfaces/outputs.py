@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nibabel as nb
@@ -23,7 +23,16 @@ from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.events import ROW_COLUMNS
 from bids_xai.bids.group import GroupResults, write_group
 from bids_xai.bids.names import common_entities, mask_path, samples_path
-from bids_xai.bids.sidecars import samples_metadata
+from bids_xai.bids.preprocessed import (
+    OF_FLAIR,
+    OF_RUN,
+    OF_T1W,
+    Output,
+    figure_path,
+    image_metadata,
+    output_path,
+)
+from bids_xai.bids.sidecars import relative_source, samples_metadata
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.reports import write_citations, write_group_report, write_subject_report
@@ -43,13 +52,16 @@ class WriteSamples(SimpleInterface):
         in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
         entities = traits.List(traits.Dict, mandatory=True, desc="BIDS entities of the runs")
         sources = traits.List(traits.Str, mandatory=True, desc="files that the runs were read from")
-        repetition_time = traits.List(traits.Float, mandatory=True, desc="seconds between volumes, per run")
+        repetition_time = traits.List(
+            traits.Float, desc="seconds between volumes, per run; absent: anatomical images"
+        )
         subject = traits.Str(mandatory=True, desc="participant label")
         space = traits.Str(desc="template space; absent: native")
         resolution = traits.Float(desc="voxel size in mm; absent: that of the images")
         settings = traits.Dict(mandatory=True, desc="how the samples were made, by name")
         bids_dir = traits.Str("", usedefault=True, desc="dataset that sources are named relative to")
         output_dir = traits.Str(mandatory=True, desc="folder of the derivatives")
+        after = traits.Any(desc="output of what must be written before, as the report shows it, too")
 
     class _OutputSpec(TraitedSpec):
         out_samples = traits.List(File(exists=True), desc="the written images")
@@ -66,8 +78,7 @@ class WriteSamples(SimpleInterface):
             "resolution": _resolution_label(inputs.resolution) if isdefined(inputs.resolution) else None,
         }
         entities = [{**entity, "subject": inputs.subject, **grid} for entity in inputs.entities]
-        mask = mask_path(common_entities(entities))
-        _copy(inputs.in_mask, out / mask)
+        mask = self._write_mask(entities)
         written = []
         for index, entity in enumerate(entities):
             rows = read_table(Path(inputs.in_rows[index]))
@@ -78,7 +89,7 @@ class WriteSamples(SimpleInterface):
                 mask=str(mask),
                 space=grid["space"],
                 resolution=inputs.resolution if isdefined(inputs.resolution) else None,
-                repetition_time=inputs.repetition_time[index],
+                repetition_time=inputs.repetition_time[index] if isdefined(inputs.repetition_time) else None,
             )
             sample = metadata["Sample"]
             target = out / samples_path(entity, sample)
@@ -90,6 +101,22 @@ class WriteSamples(SimpleInterface):
         self._results["out_report"] = str(write_subject_report(out, inputs.subject))
         return runtime
 
+    def _write_mask(self, entities: list[dict[str, Any]]) -> PurePosixPath:
+        """Write the mask, which is of all runs, under the entities that they share."""
+        inputs = self.inputs
+        path = mask_path(common_entities(entities))
+        target = Path(inputs.output_dir) / path
+        _copy(inputs.in_mask, target)
+        metadata: dict[str, Any] = {
+            "Type": "Brain",
+            "Description": "Voxels that are classified, on the analysis grid",
+            "Sources": [relative_source(source, inputs.bids_dir) for source in inputs.sources],
+        }
+        if isdefined(inputs.resolution):
+            metadata["Resolution"] = f"{inputs.resolution:g} mm, isotropic"
+        write_json(target.with_name(target.name.removesuffix(".nii.gz") + ".json"), metadata)
+        return path
+
 
 def _resolution_label(resolution: float) -> str:
     return f"{resolution:g}".replace(".", "p")
@@ -98,6 +125,116 @@ def _resolution_label(resolution: float) -> str:
 def _copy(source: str, target: Path) -> None:
     with whole_file(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+_QUALITY_PORTS = {"t1w_std": "t1w_quality", "flair_std": "flair_quality", "bold_std": "bold_quality"}
+
+
+class WritePreprocessed(SimpleInterface):
+    """Write what preprocessing made of a subject's raw images, figures among it, and the subject's report.
+
+    The inputs are lists in the order of the T1w, FLAIR images or runs; those that an engine does not make
+    stay undefined.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        t1w_preproc = InputMultiObject(File(exists=True))
+        t1w_mask = InputMultiObject(File(exists=True))
+        t1w_std = InputMultiObject(File(exists=True))
+        t1w_xfm = InputMultiObject(File(exists=True))
+        t1w_inverse_xfm = InputMultiObject(File(exists=True))
+        t1w_quality = InputMultiObject(traits.Dict)
+        flair_std = InputMultiObject(File(exists=True))
+        flair_xfm = InputMultiObject(File(exists=True))
+        flair_quality = InputMultiObject(traits.Dict)
+        bold_std = InputMultiObject(File(exists=True))
+        boldref = InputMultiObject(File(exists=True))
+        hmc_xfm = InputMultiObject(File(exists=True))
+        bold_xfm = InputMultiObject(File(exists=True))
+        bold_quality = InputMultiObject(traits.Dict)
+        confounds = InputMultiObject(File(exists=True))
+        brain_figure = InputMultiObject(File(exists=True))
+        registration_figure = InputMultiObject(File(exists=True))
+        flair_figure = InputMultiObject(File(exists=True))
+        coregistration_figure = InputMultiObject(File(exists=True))
+        run_figure = InputMultiObject(File(exists=True))
+        t1w_entities = traits.List(traits.Dict, desc="BIDS entities of the T1w")
+        flair_entities = traits.List(traits.Dict, desc="BIDS entities of the FLAIR images")
+        run_entities = traits.List(traits.Dict, desc="BIDS entities of the runs")
+        t1w_sources = traits.List(traits.Str, desc="the T1w")
+        flair_sources = traits.List(traits.Str, desc="the FLAIR images")
+        run_sources = traits.List(traits.Str, desc="the runs")
+        repetition_time = traits.List(traits.Float, desc="seconds between volumes, per run")
+        subject = traits.Str(mandatory=True, desc="participant label")
+        space = traits.Str(mandatory=True, desc="name of the template")
+        settings = traits.Dict(mandatory=True, desc="how it was done, by name")
+        bids_dir = traits.Str("", usedefault=True, desc="dataset that sources are named relative to")
+        output_dir = traits.Str(mandatory=True, desc="folder of the derivatives")
+
+    class _OutputSpec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="what was written")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime: Any) -> Any:
+        written: list[Path] = []
+        for kind, outputs in (("t1w", OF_T1W), ("flair", OF_FLAIR), ("run", OF_RUN)):
+            for output in outputs:
+                written += self._write(kind, output)
+        for figure, kind in _FIGURE_KINDS.items():
+            written += self._write_figures(figure, kind)
+        write_subject_report(self.inputs.output_dir, self.inputs.subject)
+        self._results["out_files"] = [str(path) for path in written]
+        return runtime
+
+    def _write(self, kind: str, output: Output) -> list[Path]:
+        inputs = self.inputs
+        files = getattr(inputs, output.port)
+        if not isdefined(files):
+            return []
+        resolution = inputs.settings.get("resolution")
+        label = None if resolution is None else _resolution_label(resolution)
+        quality = getattr(inputs, _QUALITY_PORTS.get(output.port, ""), None)
+        written = []
+        for index, path in enumerate(files):
+            entities = {**getattr(inputs, f"{kind}_entities")[index], "subject": inputs.subject}
+            target = Path(inputs.output_dir) / output_path(
+                output, entities, inputs.space, label, _extension(path)
+            )
+            _copy(path, target)
+            metadata = image_metadata(
+                output,
+                sources=[relative_source(getattr(inputs, f"{kind}_sources")[index], inputs.bids_dir)],
+                settings=inputs.settings,
+                quality=quality[index] if quality and isdefined(quality) else None,
+                extension=_extension(path),
+            )
+            if output.suffix == "bold":
+                metadata |= {"RepetitionTime": inputs.repetition_time[index], "TaskName": entities["task"]}
+            write_json(target.with_name(target.name.removesuffix(_extension(path)) + ".json"), metadata)
+            written.append(target)
+        return written
+
+    def _write_figures(self, figure: str, kind: str) -> list[Path]:
+        files = getattr(self.inputs, f"{figure}_figure")
+        written = []
+        for index, path in enumerate(files if isdefined(files) else []):
+            entities = {**getattr(self.inputs, f"{kind}_entities")[index], "subject": self.inputs.subject}
+            target = Path(self.inputs.output_dir) / figure_path(figure, entities, self.inputs.space)
+            _copy(path, target)
+            written.append(target)
+        return written
+
+
+_FIGURE_KINDS = {
+    "brain": "t1w", "registration": "t1w", "flair": "flair", "coregistration": "run", "run": "run",
+}  # fmt: skip
+
+
+def _extension(path: str) -> str:
+    return ".nii.gz" if path.endswith(".nii.gz") else Path(path).suffix
 
 
 class WriteGroup(SimpleInterface):

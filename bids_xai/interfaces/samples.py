@@ -1,4 +1,4 @@
-"""Interface that cuts labelled samples out of a cleaned run."""
+"""Interfaces that make labelled samples of cleaned runs and of anatomical images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
+import pandas as pd
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
@@ -16,8 +17,9 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_xai.bids.events import parse_classes, read_events, sample_rows
+from bids_xai.bids.events import ROW_COLUMNS, parse_classes, read_events, sample_rows
 from bids_xai.bids.records import RunRecord
+from bids_xai.images.brain import scale_intensities
 from bids_xai.images.grids import image_like
 from bids_xai.images.windows import take_samples
 
@@ -37,6 +39,7 @@ class ExtractSamples(SimpleInterface):
         classes = traits.Dict(
             traits.Str, traits.List(traits.Str), desc="levels by class; absent: all but rest"
         )
+        merge_events = traits.Float(desc="longest gap in seconds within a block; absent: none are merged")
         sample = traits.Enum("events", "volumes", usedefault=True, desc="what a sample is")
         window = traits.Tuple(traits.Float, traits.Float, desc="seconds relative to the anchor")
         window_anchor = traits.Enum("onset", "offset", usedefault=True, desc="anchor of the window")
@@ -75,11 +78,39 @@ class ExtractSamples(SimpleInterface):
             window=inputs.window if isdefined(inputs.window) else None,
             anchor=inputs.window_anchor,
             shift=inputs.hrf_shift,
+            merge=inputs.merge_events if isdefined(inputs.merge_events) else None,
         )
         series = np.asarray(image.dataobj, dtype=np.float32).reshape(-1, image.shape[3]).T
         samples, _ = take_samples(series, windows, inputs.sample)
         out_file, out_rows = Path(runtime.cwd) / "samples.nii.gz", Path(runtime.cwd) / "samples.tsv"
         nb.save(image_like(samples.T.reshape(*image.shape[:3], -1), image), out_file)
         rows.to_csv(out_rows, sep="\t", index=False, na_rep="n/a")
+        self._results.update(out_file=str(out_file), out_rows=str(out_rows))
+        return runtime
+
+
+class ExtractAnatomicalSample(SimpleInterface):
+    """Make one sample of one anatomical image (:func:`bids_xai.images.brain.scale_intensities`)."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="3-D image on the analysis grid")
+        row = traits.Dict(mandatory=True, desc="its row: subject, session, run, class, ...")
+        scaling = traits.Enum("minmax", "max", "none", usedefault=True, desc="scaling of the values")
+
+    class _OutputSpec(TraitedSpec):
+        out_file = File(exists=True, desc="4-D image of one volume")
+        out_rows = File(exists=True, desc="TSV file of one row")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image = nb.load(self.inputs.in_file)
+        data = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3]))
+        scaled = scale_intensities(data, self.inputs.scaling)
+        out_file, out_rows = Path(runtime.cwd) / "samples.nii.gz", Path(runtime.cwd) / "samples.tsv"
+        nb.save(image_like(scaled[..., None], image), out_file)
+        table = pd.DataFrame([self.inputs.row], columns=list(ROW_COLUMNS))
+        table.to_csv(out_rows, sep="\t", index=False, na_rep="n/a")
         self._results.update(out_file=str(out_file), out_rows=str(out_rows))
         return runtime

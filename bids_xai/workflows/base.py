@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.bids.anatomical import anatomical_rows
 from bids_xai.bids.query import SubjectRecord
-from bids_xai.interfaces.outputs import WriteSamples
+from bids_xai.interfaces.outputs import WritePreprocessed, WriteSamples
+from bids_xai.workflows import RAW_ENGINES
+from bids_xai.workflows.figures import init_figures_wf
 from bids_xai.workflows.group import init_group_wf
 from bids_xai.workflows.samples import init_samples_wf
 
@@ -48,6 +50,7 @@ def init_single_subject_wf(
     output_dir: Path | str,
     *,
     space: str | None = None,
+    template: tuple[Path | str, Path | str] | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
     bids_dir: Path | str = "",
     **settings: Any,
@@ -56,16 +59,18 @@ def init_single_subject_wf(
 
     .. code-block:: text
 
-        inputnode -> samples_wf -> write (samples, rows, mask, sidecars, sub-*.html)
+        samples_wf -> (figures_wf) -> (write_preprocessed) -> write (samples, rows, mask, sub-*.html)
 
     Parameters
     ----------
     subject
-        Runs, events, masks and confounds of the subject.
+        Images, events, masks and confounds of the subject.
     output_dir
         Folder of the derivatives.
     space
-        Name of the template space that the images are in; None: native.
+        Name of the template space that the samples are in; None: native.
+    template
+        T1w of the template without skull and its brain mask, to register to.
     classes
         Levels of the target by class.
     bids_dir
@@ -73,49 +78,127 @@ def init_single_subject_wf(
     **settings
         Parameters of :func:`bids_xai.workflows.samples.init_samples_wf`.
     """
-    runs = subject.runs
+    settings = {**_defaults(init_samples_wf), **settings, "classes": classes}
+    bold = settings["modality"] == "bold"
+    masks = [record.mask for record in (subject.runs if bold else subject.anatomical)]
+    settings["compute_mask"] = any(mask is None for mask in masks)
     workflow = pe.Workflow(name=f"sub_{subject.subject}_wf")
-    inputnode = pe.Node(
-        niu.IdentityInterface(
-            fields=["bold", "events", "mask", "in_confounds", "repetition_time", "entities"]
-        ),
-        name="inputnode",
-    )
-    inputnode.inputs.bold = [str(run.bold) for run in runs]
-    inputnode.inputs.events = [str(run.events) for run in runs]
-    inputnode.inputs.repetition_time = [run.tr for run in runs]
-    inputnode.inputs.entities = [dict(run.entities) for run in runs]
-    if all(run.mask is not None for run in runs):
-        inputnode.inputs.mask = [str(run.mask) for run in runs]
-    if all(run.confounds is not None for run in runs):
-        inputnode.inputs.in_confounds = [str(run.confounds) for run in runs]
-    samples_wf = init_samples_wf(
-        compute_mask=any(run.mask is None for run in runs), classes=classes, **settings
-    )
+    samples_wf = init_samples_wf(**{name: settings[name] for name in _defaults(init_samples_wf)})
+    inputs = samples_wf.inputs.inputnode
+    inputs.trait_set(**_inputs_of(subject, settings["modality"], classes or {}))
+    if not settings["compute_mask"]:
+        inputs.mask = [str(mask) for mask in masks]
+    if template is not None:
+        inputs.template, inputs.template_mask = (str(path) for path in template)
+    described = {**settings, "template": space if settings["preproc"] in RAW_ENGINES else None}
     write = pe.Node(
         WriteSamples(
             output_dir=str(output_dir),
             subject=subject.subject,
-            entities=inputnode.inputs.entities,
-            sources=inputnode.inputs.bold,
-            repetition_time=inputnode.inputs.repetition_time,
-            settings={**_defaults(init_samples_wf), **settings, "classes": classes},
+            entities=[dict(record.entities) for record in (subject.runs if bold else subject.anatomical)],
+            sources=inputs.bold if bold else [str(record.image) for record in subject.anatomical],
+            settings=described,
             bids_dir=str(bids_dir),
         ),
         name="write",
     )
+    if bold:
+        write.inputs.repetition_time = inputs.repetition_time
     if space is not None:
         write.inputs.space = space
-    if settings.get("resolution") is not None:
+    if settings["resolution"] is not None:
         write.inputs.resolution = settings["resolution"]
-    ports = inputnode.inputs.copyable_trait_names()
     workflow.connect([
-        (inputnode, samples_wf, [(port, f"inputnode.{port}") for port in ports]),
         (samples_wf, write, [("outputnode.samples", "in_samples"), ("outputnode.rows", "in_rows"),
                              ("outputnode.mask", "in_mask")]),
     ])  # fmt: skip
+    if settings["preproc"] in RAW_ENGINES:
+        _write_preprocessed(workflow, subject, space or "template", described, output_dir, bids_dir)
     return workflow
 
 
+def _inputs_of(subject: SubjectRecord, modality: str, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return what the inputnode of a subject's samples is given, from its records."""
+    runs, anatomical = subject.runs, subject.anatomical
+    inputs: dict[str, Any] = {}
+    t1w = [str(record.t1w) for record in anatomical if record.t1w is not None]
+    if t1w:
+        inputs["t1w"] = t1w
+    if modality != "bold":
+        images = [str(record.image) for record in anatomical]
+        inputs[modality.lower()] = images
+        inputs["anatomical_rows"] = anatomical_rows(anatomical, classes).to_dict("records")
+        own = images if modality != "T1w" else []
+    else:
+        own = [str(run.bold) for run in runs]
+        inputs |= {
+            "bold": own,
+            "events": [str(run.events) for run in runs],
+            "repetition_time": [run.tr for run in runs],
+            "entities": [dict(run.entities) for run in runs],
+            "bold_t1w": subject.anatomy_of_runs(),
+        }
+        if all(run.confounds is not None for run in runs):
+            inputs["in_confounds"] = [str(run.confounds) for run in runs]
+    inputs["names"] = [Path(path).name for path in (*t1w, *own)]
+    return inputs
+
+
+def _write_preprocessed(
+    workflow: pe.Workflow,
+    subject: SubjectRecord,
+    space: str,
+    settings: Mapping[str, Any],
+    output_dir: Path | str,
+    bids_dir: Path | str,
+) -> None:
+    """Add the figures and files of a raw engine, which are written even where a registration failed."""
+    samples_wf, write_samples = workflow.get_node("samples_wf"), workflow.get_node("write")
+    modality = settings["modality"]
+    inputs = samples_wf.inputs.inputnode
+    figures_wf = init_figures_wf(modality=modality, space=space)
+    for port in ("template", "template_mask", "bold_t1w", "repetition_time"):
+        setattr(figures_wf.inputs.inputnode, port, getattr(inputs, port))
+    write = pe.Node(
+        WritePreprocessed(
+            output_dir=str(output_dir),
+            subject=subject.subject,
+            space=space,
+            settings={**settings},
+            bids_dir=str(bids_dir),
+            t1w_entities=[_session_entities(record.entities) for record in subject.anatomical],
+            t1w_sources=inputs.t1w,
+            flair_entities=[dict(record.entities) for record in subject.anatomical],
+            flair_sources=[str(record.image) for record in subject.anatomical],
+            run_entities=[dict(run.entities) for run in subject.runs],
+            run_sources=[str(run.bold) for run in subject.runs],
+            repetition_time=[run.tr for run in subject.runs],
+        ),
+        name="write_preprocessed",
+    )
+    made = set(samples_wf.get_node("preproc_wf").get_node("outputnode").inputs.copyable_trait_names())
+    of_modality = {"bold": ("t1w", "bold", "hmc", "confounds"), "T1w": ("t1w",), "FLAIR": ("t1w", "flair")}
+    made = {port for port in made if port.split("_")[0].removesuffix("ref") in of_modality[modality]}
+    for target, name, ports in (
+        (figures_wf, "inputnode.{}", figures_wf.get_node("inputnode").inputs.copyable_trait_names()),
+        (write, "{}", write.inputs.copyable_trait_names()),
+    ):
+        wanted = sorted(made & set(ports))
+        workflow.connect([
+            (samples_wf, target, [(f"preproc_wf.outputnode.{port}", name.format(port)) for port in wanted]),
+        ])  # fmt: skip
+    figures = {"bold": ("coregistration", "run"), "T1w": (), "FLAIR": ("flair",)}[modality]
+    workflow.connect([
+        (figures_wf, write, [(f"outputnode.{figure}", f"{figure}_figure")
+                             for figure in ("brain", "registration", *figures)]),
+        (write, write_samples, [("out_files", "after")]),
+    ])  # fmt: skip
+
+
+def _session_entities(entities: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in entities.items() if name in ("subject", "session", "run")}
+
+
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    parameters = inspect.signature(function).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if name != "name"}

@@ -9,7 +9,6 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.inference.permutation import natural_scheme
 from bids_xai.interfaces.chunks import MergeNull, MergeRuns, RunChunk
 from bids_xai.interfaces.collect import CollectSamples
 from bids_xai.interfaces.maps import RegionTable, Summarize, UnivariateMaps
@@ -110,7 +109,6 @@ def init_group_wf(
     report
         The HTML report (undefined without ``output_dir``).
     """
-    permute = permute or natural_scheme(cv)
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(
         niu.IdentityInterface(fields=["samples", "rows", "masks", "background"]), name="inputnode"
@@ -122,12 +120,13 @@ def init_group_wf(
         name="collect",
         mem_gb=mem_gb,
     )
+    if permute is not None:
+        collect.inputs.permute = permute
     chunk_settings = {
         "model": model,
         "training": dict(training or {}),
         "importance": list(importance),
         "importance_samples": importance_samples,
-        "permute": permute,
         "random_seed": random_seed,
         "alpha": list(alpha),
         "tail": tail,
@@ -152,7 +151,7 @@ def init_group_wf(
     }
     univariate = pe.Node(UnivariateMaps(), name="univariate", mem_gb=mem_gb)
     summarize = pe.Node(
-        Summarize(importance=list(importance), alpha=list(alpha), tail=tail, permute=permute),
+        Summarize(importance=list(importance), alpha=list(alpha), tail=tail),
         name="summarize",
         mem_gb=mem_gb,
     )
@@ -161,14 +160,25 @@ def init_group_wf(
         (inputnode, collect, [("samples", "in_samples"), ("rows", "in_rows"), ("masks", "in_masks")]),
         (collect, univariate, [("out_data", "in_data"), ("out_design", "in_design")]),
         (chunks["null"], thresholds, [("out_file", "in_files")]),
-        (collect, summarize, [("out_design", "in_design")]),
+        (collect, summarize, [("out_design", "in_design"), ("permute", "permute")]),
         (univariate, summarize, [("out_file", "in_univariate")]),
         (thresholds, summarize, [("out_file", "in_null"), ("out_top", "in_top"),
                                  ("out_thresholds", "in_thresholds")]),
     ])  # fmt: skip
     for stage, node in chunks.items():
         workflow.connect(
-            [(collect, node, [("out_data", "in_data"), ("out_gram", "in_gram"), ("out_design", "in_design")])]
+            [
+                (
+                    collect,
+                    node,
+                    [
+                        ("out_data", "in_data"),
+                        ("out_gram", "in_gram"),
+                        ("out_design", "in_design"),
+                        ("permute", "permute"),
+                    ],
+                )
+            ]
         )
         if stage in merges:
             workflow.connect([

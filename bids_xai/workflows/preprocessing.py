@@ -1,53 +1,31 @@
-"""Engines that bring a subject's runs into one grid. Each has the same ports, so one replaces another."""
+"""One way to build any preprocessing engine."""
 
 from __future__ import annotations
 
-from nipype.interfaces import utility as niu
+import inspect
+from typing import Any
+
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.images import ComputeMask
+from bids_xai.workflows import ENGINES
 
 
-def init_aligned_preproc_wf(*, compute_mask: bool, name: str = "preproc_wf") -> pe.Workflow:
-    """Take images that are already aligned with each other: ``--preproc none`` and ``derivatives``.
+def init_preproc_wf(preproc: str, **options: Any) -> pe.Workflow:
+    """Build a preprocessing engine with those of the options that it has.
 
-    .. code-block:: text
-
-        inputnode --bold----------------> outputnode
-            +--bold--> (compute_mask) --mask--^
-            +--mask---------------------------^
+    All engines have the ports ``bold``, ``t1w``, ``flair``, ``template`` and ``template_mask`` on their
+    inputnode, and ``images``, ``mask`` (on the analysis grid) and ``confounds`` on their outputnode. Options
+    that are None are left to the engine.
 
     Parameters
     ----------
-    compute_mask
-        Compute a brain mask of every run, instead of taking ``mask`` from the inputs.
-    name
-        Name of the workflow.
-
-    Inputs
-    ------
-    bold
-        List of 4-D images in one grid.
-    mask
-        List of masks in the same grid (unused with ``compute_mask``).
-
-    Outputs
-    -------
-    bold
-        The images, unchanged.
-    mask
-        List of masks.
+    preproc
+        Name of the engine (:data:`bids_xai.workflows.ENGINES`).
+    **options
+        Parameters of any engine, for example ``modality``, ``registration``, ``resolution``.
     """
-    workflow = pe.Workflow(name=name)
-    inputnode = pe.Node(niu.IdentityInterface(fields=["bold", "mask"]), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["bold", "mask"]), name="outputnode")
-    workflow.connect(inputnode, "bold", outputnode, "bold")
-    if compute_mask:
-        mask = pe.MapNode(ComputeMask(), iterfield=["in_file"], name="compute_mask", mem_gb=1)
-        workflow.connect([
-            (inputnode, mask, [("bold", "in_file")]),
-            (mask, outputnode, [("out_mask", "mask")]),
-        ])  # fmt: skip
-    else:
-        workflow.connect(inputnode, "mask", outputnode, "mask")
+    factory = ENGINES[preproc].load()
+    accepted = inspect.signature(factory).parameters
+    given = {name: value for name, value in options.items() if name in accepted and value is not None}
+    workflow: pe.Workflow = factory(**given)
     return workflow

@@ -1,4 +1,4 @@
-"""From the aligned runs of one subject to labelled samples on the analysis grid."""
+"""From the images of one subject to labelled samples on the analysis grid."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from collections.abc import Mapping, Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.images import CleanRun, DownsampleImage, DownsampleMask
-from bids_xai.interfaces.samples import ExtractSamples
-from bids_xai.workflows import ENGINES
+from bids_xai.interfaces.functional import IntersectMasks
+from bids_xai.interfaces.images import CleanRun
+from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples
+from bids_xai.workflows import RAW_ENGINES
+from bids_xai.workflows.preprocessing import init_preproc_wf
+
+_INPUTS = (
+    "bold", "t1w", "flair", "bold_t1w", "template", "template_mask", "names", "events", "mask",
+    "in_confounds", "repetition_time", "entities", "anatomical_rows",
+)  # fmt: skip
 
 
 def init_samples_wf(
     *,
     preproc: str = "none",
+    modality: str = "bold",
     compute_mask: bool = False,
+    individual_mask: bool = False,
+    registration: str | None = None,
+    registration_profile: str = "quick",
+    coregistration: str = "rigid",
+    dof: int = 9,
     resolution: float | None = None,
+    shape: tuple[int, int, int] | None = None,
+    scaling: str = "minmax",
     detrend: bool = True,
     high_pass: float | None = 1 / 128,
     high_pass_sigma: float | None = None,
@@ -24,34 +39,50 @@ def init_samples_wf(
     standardize: bool = True,
     target: str = "trial_type",
     classes: Mapping[str, Sequence[str]] | None = None,
+    merge_events: float | None = None,
     sample: str = "events",
     window: tuple[float, float] | None = None,
     window_anchor: str = "onset",
     hrf_shift: float = 5.0,
+    random_seed: int = 0,
     mem_gb: float = 1.0,
     name: str = "samples_wf",
 ) -> pe.Workflow:
-    """Preprocess, mask, downsample and clean a subject's runs, and cut samples out of them.
+    """Preprocess a subject's images and make labelled samples of them.
 
     .. code-block:: text
 
-        inputnode -> preproc_wf -> downsample_mask -------------> outputnode
-                        +-> downsample_bold -> clean -> extract ----^
+        inputnode -> preproc_wf -> clean -> extract -> outputnode      (BOLD)
+        inputnode -> preproc_wf -----------> extract -> outputnode      (anatomical images)
 
     Parameters
     ----------
     preproc
         Name of the preprocessing engine (:data:`bids_xai.workflows.ENGINES`).
+    modality
+        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
     compute_mask
-        Compute brain masks instead of taking them from the inputs.
+        Make brain masks (raw engines: take the template's) instead of taking them from the inputs.
+    individual_mask
+        With a raw engine: take the voxels in the subject's own brain, not those of the template's mask.
+    registration, registration_profile, coregistration, dof, random_seed
+        How raw images are registered (:func:`bids_xai.workflows.ants.init_ants_preproc_wf`,
+        :func:`bids_xai.workflows.fsl.init_fsl_preproc_wf`); ``registration`` None: as the engine does.
     resolution
-        Voxel size of the analysis grid in mm; None keeps the grid of the images.
+        Voxel size of the analysis grid in mm; None keeps the grid of the images or the template.
+    shape
+        Voxels of the analysis grid, padded or cropped around its centre; None keeps what there is.
+    scaling
+        How an anatomical image's values are scaled (:func:`bids_xai.images.brain.scale_intensities`).
     detrend, high_pass, high_pass_sigma, confounds, standardize
         How a run is cleaned (:func:`bids_xai.images.cleaning.clean_run`); ``high_pass`` in Hz.
     target
         Column of the events files that holds the classes.
     classes
         Levels of ``target`` by class; None takes every level as a class but rest.
+    merge_events
+        Longest gap in seconds between events of a class that are made into one
+        (:func:`bids_xai.bids.blocks.merge_events`); None: none are.
     sample
         ``"events"``: the mean of the window's volumes; ``"volumes"``: each of them.
     window, window_anchor, hrf_shift
@@ -65,16 +96,27 @@ def init_samples_wf(
     ------
     bold
         List of 4-D images, one per run.
+    t1w, flair
+        Lists of anatomical images: classified, or (T1w, raw engines) what the others are registered through.
+    bold_t1w
+        List of int: for each run the index of its anatomy in ``t1w`` (raw engines).
+    template, template_mask
+        T1w of the template without skull, its brain mask (raw engines; ``none`` with anatomical images).
+    names
+        Names of the images that are registered, for messages: T1w, then FLAIR or runs (raw engines).
     events
-        List of events files, in the same order.
+        List of events files, in the order of ``bold``.
     mask
-        List of masks on the images' grid (unused with ``compute_mask``).
+        List of masks on the images' grid, with raw engines on the analysis grid (unused with
+        ``compute_mask``).
     in_confounds
-        List of confounds files, in the same order (used with ``confounds``).
+        List of confounds files, in the same order (used with ``confounds``; raw engines make their own).
     repetition_time
         List of seconds between volumes, in the same order.
     entities
         List of dictionaries with ``subject``, ``session``, ``task`` and ``run``, in the same order.
+    anatomical_rows
+        List of dictionaries, the rows of :func:`bids_xai.bids.anatomical.anatomical_rows`.
 
     Outputs
     -------
@@ -85,60 +127,102 @@ def init_samples_wf(
     mask
         Mask on the analysis grid.
     """
-    fields = ["bold", "events", "mask", "in_confounds", "repetition_time", "entities"]
+    raw = preproc in RAW_ENGINES
+    # FSL filters with its own program, before the images are resampled.
+    filtered = preproc == "fsl" and high_pass_sigma is not None
     workflow = pe.Workflow(name=name)
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(_INPUTS)), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["samples", "rows", "mask"]), name="outputnode")
-    preproc_wf = ENGINES[preproc].load()(compute_mask=compute_mask)
-
-    downsample_mask = pe.Node(DownsampleMask(), name="downsample_mask")
+    preproc_wf = init_preproc_wf(
+        preproc,
+        modality=modality,
+        compute_mask=compute_mask,
+        individual_mask=individual_mask,
+        registration=registration,
+        registration_profile=registration_profile,
+        coregistration=coregistration,
+        dof=dof,
+        resolution=resolution,
+        shape=shape,
+        high_pass_sigma=high_pass_sigma,
+        random_seed=random_seed,
+    )
+    ports = [
+        port for port in _INPUTS if port in preproc_wf.get_node("inputnode").inputs.copyable_trait_names()
+    ]
+    workflow.connect([(inputnode, preproc_wf, [(port, f"inputnode.{port}") for port in ports])])
+    mask: tuple[pe.Node | pe.Workflow, str] = (preproc_wf, "outputnode.mask")
+    if raw and not compute_mask:
+        given = pe.Node(IntersectMasks(), name="given_mask")
+        workflow.connect(inputnode, "mask", given, "in_masks")
+        mask = (given, "out_mask")
+    workflow.connect(*mask, outputnode, "mask")
+    if modality != "bold":
+        extract = pe.MapNode(
+            ExtractAnatomicalSample(scaling=scaling), iterfield=["in_file", "row"], name="extract"
+        )
+        workflow.connect([
+            (preproc_wf, extract, [("outputnode.images", "in_file")]),
+            (inputnode, extract, [("anatomical_rows", "row")]),
+            (extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")]),
+        ])  # fmt: skip
+        return workflow
     clean = _init_clean_node(
         detrend=detrend,
-        high_pass=high_pass,
-        high_pass_sigma=high_pass_sigma,
+        high_pass=None if filtered else high_pass,
+        high_pass_sigma=None if filtered else high_pass_sigma,
         confounds=confounds,
         standardize=standardize,
         mem_gb=mem_gb,
     )
-    extract = pe.MapNode(
+    extract = _init_extract_node(
+        target=target,
+        classes=classes,
+        merge_events=merge_events,
+        sample=sample,
+        window=window,
+        window_anchor=window_anchor,
+        hrf_shift=hrf_shift,
+        mem_gb=mem_gb,
+    )
+    workflow.connect(*mask, clean, "in_mask")
+    workflow.connect([
+        (inputnode, clean, [("repetition_time", "repetition_time")]),
+        (inputnode, extract, [("events", "in_events"), ("repetition_time", "repetition_time"),
+                              ("entities", "entities")]),
+        (preproc_wf, clean, [("outputnode.images", "in_file")]),
+        (clean, extract, [("out_file", "in_file")]),
+    ])  # fmt: skip
+    if confounds:
+        workflow.connect(preproc_wf, "outputnode.confounds", clean, "in_confounds")
+    workflow.connect([(extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")])])
+    return workflow
+
+
+def _init_extract_node(
+    *,
+    target: str,
+    classes: Mapping[str, Sequence[str]] | None,
+    merge_events: float | None,
+    sample: str,
+    window: tuple[float, float] | None,
+    window_anchor: str,
+    hrf_shift: float,
+    mem_gb: float,
+) -> pe.MapNode:
+    node = pe.MapNode(
         ExtractSamples(target=target, sample=sample, window_anchor=window_anchor, hrf_shift=hrf_shift),
         iterfield=["in_file", "in_events", "repetition_time", "entities"],
         name="extract",
         mem_gb=mem_gb,
     )
+    if merge_events is not None:
+        node.inputs.merge_events = merge_events
     if window is not None:
-        extract.inputs.window = tuple(window)
+        node.inputs.window = tuple(window)
     if classes is not None:
-        extract.inputs.classes = {key: list(levels) for key, levels in classes.items()}
-
-    workflow.connect([
-        (inputnode, preproc_wf, [("bold", "inputnode.bold"), ("mask", "inputnode.mask")]),
-        (inputnode, clean, [("repetition_time", "repetition_time")]),
-        (inputnode, extract, [("events", "in_events"), ("repetition_time", "repetition_time"),
-                              ("entities", "entities")]),
-        (preproc_wf, downsample_mask, [("outputnode.mask", "in_masks")]),
-        (downsample_mask, clean, [("out_mask", "in_mask")]),
-        (clean, extract, [("out_file", "in_file")]),
-        (downsample_mask, outputnode, [("out_mask", "mask")]),
-        (extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")]),
-    ])  # fmt: skip
-    if resolution is None:
-        workflow.connect(preproc_wf, "outputnode.bold", clean, "in_file")
-    else:
-        downsample_mask.inputs.resolution = resolution
-        downsample_bold = pe.MapNode(
-            DownsampleImage(resolution=resolution),
-            iterfield=["in_file"],
-            name="downsample_bold",
-            mem_gb=mem_gb,
-        )
-        workflow.connect([
-            (preproc_wf, downsample_bold, [("outputnode.bold", "in_file")]),
-            (downsample_bold, clean, [("out_file", "in_file")]),
-        ])  # fmt: skip
-    if confounds:
-        workflow.connect(inputnode, "in_confounds", clean, "in_confounds")
-    return workflow
+        node.inputs.classes = {key: list(levels) for key, levels in classes.items()}
+    return node
 
 
 def _init_clean_node(

@@ -1,4 +1,4 @@
-"""Graphs are built as documented."""
+"""Graphs are built as documented, and every input that a node needs reaches it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,43 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nipype.interfaces.base import isdefined
 from nipype.pipeline import engine as pe
 
-from bids_xai.bids.records import RunRecord, SubjectRecord
-from bids_xai.workflows import ENGINES
-from bids_xai.workflows.base import init_group_wf, init_participants_wf, init_samples_wf
-from bids_xai.workflows.preprocessing import init_aligned_preproc_wf
+from bids_xai.bids.records import AnatomicalRecord, RunRecord, SubjectRecord
+from bids_xai.workflows import ENGINES, RAW_ENGINES, fsl_anatomical, fsl_functional
+from bids_xai.workflows.aligned import init_derivatives_preproc_wf, init_none_preproc_wf
+from bids_xai.workflows.anatomical import init_coregistration_wf, init_t1w_wf
+from bids_xai.workflows.ants import init_ants_preproc_wf
+from bids_xai.workflows.base import (
+    init_group_wf,
+    init_participants_wf,
+    init_samples_wf,
+    init_single_subject_wf,
+)
+from bids_xai.workflows.figures import init_figures_wf
+from bids_xai.workflows.fsl import init_fsl_preproc_wf
+from bids_xai.workflows.functional import init_bold_wf
+from bids_xai.workflows.grid import init_grid_wf
 
+MODALITIES = ("bold", "T1w", "FLAIR")
 FACTORIES: list[tuple[Callable[..., pe.Workflow], dict[str, object]]] = [
-    (init_aligned_preproc_wf, {"compute_mask": True}),
+    (init_ants_preproc_wf, {}),
+    (init_fsl_preproc_wf, {}),
+    (init_derivatives_preproc_wf, {"compute_mask": True}),
+    (init_none_preproc_wf, {"modality": "T1w"}),
+    (init_grid_wf, {"resolution": 4.0, "shape": (5, 6, 7)}),
+    (init_t1w_wf, {}),
+    (init_coregistration_wf, {}),
+    (init_bold_wf, {}),
+    (fsl_anatomical.init_fsl_t1w_wf, {}),
+    (fsl_anatomical.init_fsl_head_wf, {}),
+    (fsl_anatomical.init_fsl_flair_wf, {}),
+    (fsl_functional.init_fsl_bold_wf, {}),
+    (fsl_functional.init_fsl_resample_wf, {}),
+    (fsl_functional.init_fsl_realign_wf, {}),
+    (fsl_functional.init_fsl_high_pass_wf, {"sigma": 55}),
+    (init_figures_wf, {}),
     (init_samples_wf, {}),
     (init_group_wf, {}),
 ]
@@ -41,18 +69,109 @@ def test_docstrings_name_the_parameters_and_ports(
         assert _documented(factory, section) == ports
 
 
+def _dangling(workflow: pe.Workflow) -> list[str]:
+    """Return the mandatory inputs of all nodes that are neither set nor connected."""
+    graph = workflow._create_flat_graph()
+    found = []
+    for node in graph.nodes():
+        arriving = {port for *_, edge in graph.in_edges(node, data=True) for _, port in edge["connect"]}
+        for name, trait in node.interface.inputs.traits(mandatory=True).items():
+            given = isdefined(getattr(node.inputs, name)) or name in arriving
+            if not given and not trait.xor and trait.mandatory is True:
+                found.append(f"{node.fullname}.{name}")
+    return found
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("resolution", [None, 4.0])
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize(("resolution", "shape"), [(None, None), (4.0, (5, 6, 7))])
 @pytest.mark.parametrize("confounds", [(), ("trans_*",)])
+@pytest.mark.parametrize("compute_mask", [False, True])
 def test_graphs_of_every_engine_connect(
-    engine: str, resolution: float | None, confounds: tuple[str, ...]
+    engine: str,
+    modality: str,
+    resolution: float | None,
+    shape: tuple[int, int, int] | None,
+    confounds: tuple[str, ...],
+    compute_mask: bool,
 ) -> None:
-    workflow = init_samples_wf(preproc=engine, resolution=resolution, confounds=confounds)
-    names = workflow.list_node_names()
-    assert ("downsample_bold" in names) == (resolution is not None)
+    workflow = init_samples_wf(
+        preproc=engine,
+        modality=modality,
+        compute_mask=compute_mask,
+        individual_mask=compute_mask,
+        resolution=resolution,
+        shape=shape,
+        confounds=confounds,
+    )
+    assert not _dangling(workflow)
+    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+    resolutions = {node.inputs.resolution for node in nodes if hasattr(node.inputs, "resolution")}
+    assert (resolution in resolutions) == (resolution is not None)
+    arriving = workflow._graph.in_edges(workflow.get_node("outputnode"), data=True)
+    assert {port for *_, edge in arriving for _, port in edge["connect"]} == {"samples", "rows", "mask"}
     clean = workflow.get_node("clean")
-    assert ("in_confounds" in clean.iterfield) == bool(confounds)
-    assert clean in workflow._graph.nodes
+    assert (clean is not None) == (modality == "bold")
+    if clean is not None:
+        assert ("in_confounds" in clean.iterfield) == bool(confounds)
+    own = any(name.endswith("own_mask") for name in workflow.list_node_names())
+    assert own == (compute_mask and engine in RAW_ENGINES and modality == "bold")
+
+
+def _subject(folder: Path, modality: str, label: str = "01") -> SubjectRecord:
+    """Return a subject with two sessions of one run each, whose files are empty."""
+    names = ("bold.nii.gz", "events.tsv", "T1w.nii.gz", "FLAIR.nii.gz")
+    runs, anatomical = [], []
+    for session in ("1", "2"):
+        bold, events, t1w, flair = (folder / f"sub-{label}_ses-{session}_{name}" for name in names)
+        for path in (bold, events, t1w, flair):
+            path.touch()
+        entities = {"subject": label, "session": session}
+        runs.append(
+            RunRecord(
+                label, session, "look", "1", bold, events, 2.0, 50, entities={**entities, "task": "look"}
+            )
+        )
+        image = flair if modality == "FLAIR" else t1w
+        anatomical.append(AnatomicalRecord(label, session, "", image, t1w, "a", entities=entities))
+    return SubjectRecord(label, tuple(runs) if modality == "bold" else (), tuple(anatomical))
+
+
+@pytest.mark.parametrize("engine", RAW_ENGINES)
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_subjects_of_raw_engines_are_given_all_they_need(tmp_path: Path, engine: str, modality: str) -> None:
+    template = tmp_path / "template.nii.gz"
+    template.touch()
+    workflow = init_single_subject_wf(
+        _subject(tmp_path, modality),
+        tmp_path / "out",
+        preproc=engine,
+        modality=modality,
+        template=(template, template),
+        classes={"a": ("a",), "b": ("b",)},
+        space="MNI",
+    )
+    assert not _dangling(workflow)
+    samples_wf = workflow.get_node("samples_wf")
+    inputnode = samples_wf.get_node("inputnode")
+    expected = {"bold": {"bold", "bold_t1w"}, "T1w": set(), "FLAIR": {"flair"}}[modality]
+    for port in {"t1w", "template", "template_mask", "names", *expected}:
+        assert isdefined(getattr(inputnode.inputs, port)), port
+    assert len(inputnode.inputs.names) == (2 if modality == "T1w" else 4)
+    write = workflow.get_node("write_preprocessed")
+    arriving = {
+        port for *_, edge in workflow._graph.in_edges(write, data=True) for _, port in edge["connect"]
+    }
+    made = {
+        "bold": {
+            *("bold_std", "boldref", "hmc_xfm", "bold_xfm", "bold_quality", "confounds"),
+            *("run_figure", "coregistration_figure"),
+        },
+        "T1w": set(),
+        "FLAIR": {"flair_std", "flair_xfm", "flair_quality", "flair_figure"},
+    }
+    always = {"t1w_preproc", "t1w_mask", "t1w_std", "t1w_xfm", "t1w_inverse_xfm", "t1w_quality"}
+    assert arriving == {*always, "brain_figure", "registration_figure"} | made[modality]
 
 
 def test_one_graph_per_subject_and_a_computed_mask_where_none_is_given(tmp_path: Path) -> None:

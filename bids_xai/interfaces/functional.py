@@ -1,0 +1,142 @@
+"""Interfaces for BOLD runs: motion, resampling in one step, confounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+)
+from nitransforms.linear import LinearTransformsMapping
+
+from bids_xai.images import masking
+from bids_xai.images.dvars import dvars
+from bids_xai.images.motion import estimate_motion, motion_regressors
+from bids_xai.images.resampling import resample_run
+
+
+class EstimateMotion(SimpleInterface):
+    """Estimate the head's position in every volume (:func:`bids_xai.images.motion.estimate_motion`)."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="4-D run")
+
+    class _OutputSpec(TraitedSpec):
+        out_reference = File(exists=True, desc="mean of realigned volumes")
+        out_matrices = File(exists=True, desc=".npy, (n_volumes, 4, 4): reference -> volume, RAS mm")
+        out_transforms = File(exists=True, desc="the same as ITK transforms")
+        out_parameters = File(exists=True, desc="TSV: motion parameters and framewise displacement")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        motion = estimate_motion(nb.load(self.inputs.in_file))
+        folder = Path(runtime.cwd)
+        nb.save(motion.reference, folder / "reference.nii.gz")
+        np.save(folder / "matrices.npy", motion.matrices)
+        LinearTransformsMapping(motion.matrices).to_filename(str(folder / "transforms.txt"), fmt="itk")
+        table = pd.DataFrame(motion_regressors(motion.parameters()))
+        table.to_csv(folder / "motion.tsv", sep="\t", index=False, na_rep="n/a")
+        self._results.update(
+            out_reference=str(folder / "reference.nii.gz"),
+            out_matrices=str(folder / "matrices.npy"),
+            out_transforms=str(folder / "transforms.txt"),
+            out_parameters=str(folder / "motion.tsv"),
+        )
+        return runtime
+
+
+class ResampleRun(SimpleInterface):
+    """Bring a run to the analysis grid in one interpolation.
+
+    See :func:`bids_xai.images.resampling.resample_run`. Values are wanted within a margin of two voxels
+    around the mask; the rest is 0.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="4-D run in its own space")
+        in_matrices = File(exists=True, mandatory=True, desc=".npy: reference -> volume")
+        in_field = File(exists=True, mandatory=True, desc="ITK displacement field: grid -> reference")
+        in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+
+    class _OutputSpec(TraitedSpec):
+        out_file = File(exists=True, desc="4-D run on the analysis grid")
+        out_mask = File(exists=True, desc="the mask where every volume has data")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        mask = nb.load(self.inputs.in_mask)
+        inside = np.asarray(mask.dataobj) > 0
+        series, coverage = resample_run(
+            nb.load(self.inputs.in_file),
+            mask,
+            displacement=nb.load(self.inputs.in_field),
+            matrices=np.load(self.inputs.in_matrices),
+            inside=masking.dilated(inside),
+        )
+        out_file, out_mask = Path(runtime.cwd) / "resampled.nii.gz", Path(runtime.cwd) / "mask.nii.gz"
+        nb.save(series, out_file)
+        nb.save(
+            masking.intersect([mask, coverage], [self.inputs.in_mask, "where the run has data"]), out_mask
+        )
+        self._results.update(out_file=str(out_file), out_mask=str(out_mask))
+        return runtime
+
+
+class GatherConfounds(SimpleInterface):
+    """Add DVARS (:func:`bids_xai.images.dvars.dvars`) and the global signal to motion parameters."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="4-D run after motion correction")
+        in_mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
+        in_parameters = File(exists=True, mandatory=True, desc="TSV of motion parameters")
+
+    class _OutputSpec(TraitedSpec):
+        out_file = File(exists=True, desc="TSV, one row per volume, columns as fMRIPrep names them")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        table = pd.read_csv(self.inputs.in_parameters, sep="\t", na_values="n/a")
+        series = masking.masked_series(nb.load(self.inputs.in_file), nb.load(self.inputs.in_mask))
+        table["dvars"], table["std_dvars"] = dvars(series)
+        table["global_signal"] = series.mean(axis=1, dtype=np.float64)
+        out_file = Path(runtime.cwd) / "confounds.tsv"
+        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a")
+        self._results["out_file"] = str(out_file)
+        return runtime
+
+
+class IntersectMasks(SimpleInterface):
+    """Keep the voxels that lie in all masks."""
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_masks = InputMultiObject(File(exists=True), mandatory=True, desc="masks on one grid")
+        within = File(exists=True, desc="one more mask on that grid")
+
+    class _OutputSpec(TraitedSpec):
+        out_mask = File(exists=True, desc="the voxels in all of them")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        paths = [*self.inputs.in_masks, *([self.inputs.within] if isdefined(self.inputs.within) else [])]
+        mask = masking.intersect([nb.load(path) for path in paths], paths)
+        out_mask = Path(runtime.cwd) / "mask.nii.gz"
+        nb.save(mask, out_mask)
+        self._results["out_mask"] = str(out_mask)
+        return runtime

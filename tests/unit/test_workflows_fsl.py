@@ -1,0 +1,545 @@
+"""The FSL engine: its graphs, the commands that it runs, and its refusal where FSL is absent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from nipype.pipeline.engine.utils import generate_expanded_graph
+
+from bids_xai.bids.confounds import ENGINE_COLUMNS
+from bids_xai.errors import InputError
+from bids_xai.images.grids import downsample, same_grid
+from bids_xai.images.motion import framewise_displacement, motion_regressors
+from bids_xai.interfaces.fsl import (
+    MotionParameters,
+    centre_matrix,
+    coverage,
+    fsl_from_voxel,
+    read_motion,
+    reference_grid,
+)
+from bids_xai.workflows.ants import init_ants_preproc_wf
+from bids_xai.workflows.fsl import FSL_PROGRAMS, check_fsl, init_fsl_preproc_wf
+from bids_xai.workflows.preprocessing import init_preproc_wf
+from bids_xai.workflows.raw import BOLD, FLAIR, T1W
+
+MODALITIES = ("bold", "T1w", "FLAIR")
+MADE = {
+    "bold": ("images", "mask", *T1W, *BOLD, "confounds"),
+    "T1w": ("images", "mask", *T1W),
+    "FLAIR": ("images", "mask", *T1W, *FLAIR),
+}
+UNALIGNED = 500.0
+
+# Stands for every program: notes its command and writes files like the real one's, from tiny images. What it
+# registers looks like the reference, unless it is too bright.
+STAND_IN = """#!{python}
+import os, sys
+from pathlib import Path
+import nibabel as nb
+import numpy as np
+
+program, words = Path(sys.argv[0]).name, sys.argv[1:]
+with open({log!r}, "a") as log:
+    note = " ".join([program, *(word if word[:1] == "-" else os.path.basename(word) for word in words)])
+    log.write(os.environ.get("FSLOUTPUTTYPE", "") + "|" + note + "\\n")
+after = dict(zip(words, words[1:]))
+
+def save(data, like, path):
+    nb.save(nb.Nifti1Image(np.asarray(data, np.float32), like.affine), path)
+
+if program == "mcflirt":
+    img = nb.load(after["-in"])
+    save(img.dataobj, img, after["-out"])
+    n = img.shape[3]
+    Path(after["-out"] + ".par").write_text("\\n".join(f"0 0 {{t / 100}} {{t}} 0 0" for t in range(n)))
+    os.mkdir(after["-out"] + ".mat")
+    for t in range(n):
+        matrix = np.eye(4)
+        matrix[0, 3] = t
+        np.savetxt(after["-out"] + f".mat/MAT_{{t:04d}}", matrix, fmt="%g")
+elif program == "bet":
+    img = nb.load(words[0])
+    save(img.dataobj, img, words[1])
+    save(np.asarray(img.dataobj) > 0, img, words[1].replace(".nii.gz", "_mask.nii.gz"))
+elif program == "fslmaths":
+    img = nb.load(words[0])
+    data = np.asarray(img.dataobj)
+    if "-mas" in words:
+        mask = np.asarray(nb.load(after["-mas"]).dataobj) > 0
+        data = data * (mask if data.ndim == 3 else mask[..., None])
+    save(data.mean(axis=3) if "-Tmean" in words else data, img, words[-1])
+elif program == "flirt":
+    img, ref = nb.load(after["-in"]), nb.load(after["-ref"])
+    value = np.asarray(img.dataobj).max()
+    if "-applyxfm" in words or value >= {unaligned}:
+        save(np.full(ref.shape + img.shape[3:], value), ref, after["-out"])
+    else:
+        save(np.asarray(ref.dataobj) * (value / np.asarray(ref.dataobj).max()), ref, after["-out"])
+    np.savetxt(after["-omat"], np.loadtxt(after["-init"]) if "-init" in after else np.eye(4))
+elif program == "convert_xfm":
+    last = np.loadtxt(words[-1])
+    result = np.linalg.inv(last) if "-inverse" in words else np.loadtxt(words[-2]) @ last
+    np.savetxt(after["-omat"], result)
+elif program == "fslreorient2std":
+    img = nb.load(words[0])
+    save(img.dataobj, img, words[1])
+elif program == "robustfov":
+    img = nb.load(after["-i"])
+    save(img.dataobj, img, after["-r"])
+    np.savetxt(after["-m"], np.eye(4))
+elif program == "N4BiasFieldCorrection":
+    img = nb.load(after["--input-image"])
+    save(img.dataobj, img, after["--output"])
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put stand-ins for all programs on PATH and return the file that they note their commands in."""
+    folder, log = tmp_path / "fsl" / "bin", tmp_path / "commands.txt"
+    folder.mkdir(parents=True)
+    for program in {*sum(FSL_PROGRAMS.values(), ()), "N4BiasFieldCorrection"}:
+        path = folder / program
+        path.write_text(STAND_IN.format(python=sys.executable, log=str(log), unaligned=UNALIGNED))
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("FSLDIR", str(folder.parent))
+    monkeypatch.setenv("FSLOUTPUTTYPE", "NIFTI")
+    return log
+
+
+def _image(path: Path, shape: tuple[int, ...], voxel_mm: float = 1.0, value: float = 1.0) -> str:
+    """Write an image of a value that grows along the axes up to ``value``; a run is constant."""
+    affine = np.diag([-voxel_mm, voxel_mm, voxel_mm, 1])
+    data = np.linspace(value / 2, value, np.prod(shape)) if len(shape) == 3 else np.full(shape, value)
+    nb.save(nb.Nifti1Image(data.reshape(shape).astype(np.float32), affine), path)
+    return str(path)
+
+
+def _collect(**ports):  # type: ignore[no-untyped-def]  # nipype executes the source alone
+    return ports
+
+
+def _run(
+    tmp_path: Path, *, n_runs: int = 2, t1w_values: tuple[float, ...] = (1, 2), **parameters: Any
+) -> dict[str, Any]:
+    """Run a graph on tiny images and return what arrives at its outputnode."""
+    preproc_wf = init_fsl_preproc_wf(**parameters)
+    inputs = preproc_wf.get_node("inputnode").inputs
+    inputs.t1w = [
+        _image(tmp_path / f"ses-{s}_T1w.nii.gz", (8, 9, 7), 1.2, value=value)
+        for s, value in enumerate(t1w_values, start=1)
+    ]
+    inputs.flair = [_image(tmp_path / f"ses-{s}_FLAIR.nii.gz", (9, 7, 8), value=10 * s) for s in (1, 2)]
+    inputs.bold = [
+        _image(tmp_path / f"run-{r}_bold.nii.gz", (4, 5, 3, 3 + r), 3, value=r) for r in range(1, n_runs + 1)
+    ]
+    inputs.bold_t1w = [1, 0][:n_runs]
+    inputs.template = _image(tmp_path / "template.nii.gz", (18, 22, 18))
+    inputs.template_mask = str(tmp_path / "template_mask.nii.gz")
+    nb.save(nb.Nifti1Image(np.ones((18, 22, 18), np.uint8), np.diag([-1, 1, 1, 1])), inputs.template_mask)
+    own = {"bold": inputs.bold, "FLAIR": inputs.flair}.get(parameters["modality"], [])
+    inputs.names = [Path(path).name for path in (*inputs.t1w, *own)]
+    ports = list(MADE[parameters["modality"]])
+    sink = pe.Node(niu.Function(input_names=ports, output_names=["out"], function=_collect), name="sink")
+    workflow = pe.Workflow(name="test_wf", base_dir=str(tmp_path / "work"))
+    workflow.config["execution"] = {"crashdump_dir": str(tmp_path), "stop_on_first_crash": "true"}
+    workflow.connect([(preproc_wf, sink, [(f"outputnode.{port}", port) for port in ports])])
+    nodes = {node.name: node for node in workflow.run().nodes()}
+    outputs: dict[str, Any] = nodes["sink"].result.outputs.out
+    return outputs
+
+
+def _commands(log: Path) -> list[str]:
+    lines = [line.split("|") for line in log.read_text().splitlines()]
+    assert {kind for kind, note in lines if not note.startswith("N4")} == {"NIFTI_GZ"}
+    return sorted(note for _, note in lines)
+
+
+# What Gotsopoulos et al. 2018, 2.3, did to a run r and its T1w s, in FSL's own words; options that the
+# paper does not give are FSL's defaults, and FEAT's where there is a choice (-f 0.3, -add).
+PUBLISHED_T1W = """
+fslreorient2std ses-{s}_T1w.nii.gz ses-{s}_T1w_reoriented.nii.gz
+bet ses-{s}_T1w_reoriented.nii.gz ses-{s}_T1w_reoriented_brain.nii.gz -m -R
+flirt -in ses-{s}_T1w_reoriented_brain.nii.gz -ref downsampled.nii \
+  -out ses-{s}_T1w_reoriented_brain_flirt.nii.gz -omat ses-{s}_T1w_reoriented_brain_flirt.mat -dof 9
+convert_xfm -omat ses-{s}_T1w_reoriented_brain_flirt_inv.mat -inverse ses-{s}_T1w_reoriented_brain_flirt.mat
+"""
+PUBLISHED_BOLD = """
+fslreorient2std run-{r}_bold.nii.gz run-{r}_bold_reoriented.nii.gz
+mcflirt -in run-{r}_bold_reoriented.nii.gz -out {mcf}.nii.gz -mats -plots
+fslmaths {mcf}.nii.gz -Tmean {mcf}_mean.nii.gz
+bet {mcf}_mean.nii.gz {mcf}_mean_brain.nii.gz -f 0.30 -m
+fslmaths {mcf}.nii.gz -mas {mcf}_mean_brain_mask.nii.gz {mcf}_masked.nii.gz
+fslmaths {mcf}_masked.nii.gz -Tmean {mcf}_masked_mean.nii.gz
+fslmaths {mcf}_masked.nii.gz -bptf 55 -1 -add {mcf}_masked_mean.nii.gz {mcf}_masked_tempfilt.nii.gz
+flirt -in {mcf}_mean_brain.nii.gz -ref ses-{s}_T1w_reoriented_brain.nii.gz \
+  -out {mcf}_mean_brain_flirt.nii.gz -omat {mcf}_mean_brain_flirt.mat -dof 9
+convert_xfm -omat to_template.mat \
+  -concat ses-{s}_T1w_reoriented_brain_flirt.mat {mcf}_mean_brain_flirt.mat
+flirt -in {mcf}_masked_tempfilt.nii.gz -ref downsampled.nii -out {mcf}_masked_tempfilt_flirt.nii.gz \
+  -omat {mcf}_masked_tempfilt_flirt.mat -applyxfm -init to_template.mat
+flirt -in {mcf}_mean_brain_mask.nii.gz -ref downsampled.nii -out {mcf}_mean_brain_mask_flirt.nii.gz \
+  -omat {mcf}_mean_brain_mask_flirt.mat -applyxfm -init to_template.mat -interp nearestneighbour
+"""
+# What Eitel et al. 2019, 2.2, did to the session s: bias field, robust field of view, T1w to MNI, FLAIR to
+# T1w, one spline interpolation.
+PUBLISHED_HEAD = """
+fslreorient2std ses-{s}_{kind}.nii.gz ses-{s}_{kind}_reoriented.nii.gz
+N4BiasFieldCorrection -d 3 --input-image ses-{s}_{kind}_reoriented.nii.gz \
+  --output ses-{s}_{kind}_reoriented_corrected.nii.gz
+robustfov -i ses-{s}_{kind}_reoriented_corrected.nii.gz \
+  -r ses-{s}_{kind}_reoriented_corrected_ROI.nii.gz -m roi.mat
+"""
+PUBLISHED_MPRAGE = """
+bet {t1w}.nii.gz {t1w}_brain.nii.gz -m -R
+flirt -in {t1w}_brain.nii.gz -ref template.nii.gz -out {t1w}_brain_flirt.nii.gz \
+  -omat {t1w}_brain_flirt.mat -dof {dof}
+convert_xfm -omat {t1w}_brain_flirt_inv.mat -inverse {t1w}_brain_flirt.mat
+"""
+PUBLISHED_FLAIR = """
+flirt -in {flair}.nii.gz -ref {t1w}.nii.gz -out {flair}_flirt.nii.gz -omat {flair}_flirt.mat -dof 6
+convert_xfm -omat to_template.mat -concat {t1w}_brain_flirt.mat {flair}_flirt.mat
+flirt -in {flair}.nii.gz -ref template.nii.gz -out {flair}_flirt.nii.gz -omat {flair}_flirt.mat \
+  -applyxfm -init to_template.mat -interp spline
+flirt -in {t1w}_brain_mask.nii.gz -ref template.nii.gz -out {t1w}_brain_mask_flirt.nii.gz \
+  -omat {t1w}_brain_mask_flirt.mat -applyxfm -init {t1w}_brain_flirt.mat -interp nearestneighbour
+fslmaths {flair}_flirt.nii.gz -mas {t1w}_brain_mask_flirt.nii.gz {flair}_flirt_masked.nii.gz
+"""
+
+
+def _published(text: str, **names: object) -> list[str]:
+    return [" ".join(line.split()) for line in text.format(**names).strip().split("\n")]
+
+
+def _shapes(paths: list[str]) -> list[tuple[int, ...]]:
+    return [nb.load(path).shape for path in paths]
+
+
+def test_bold_runs_the_published_commands(tmp_path: Path, installed: Path) -> None:
+    outputs = _run(tmp_path, modality="bold", resolution=4, high_pass_sigma=55)
+    expected = [line for s in (1, 2) for line in _published(PUBLISHED_T1W, s=s)]
+    for r, s in ((1, 2), (2, 1)):
+        expected += _published(PUBLISHED_BOLD, r=r, s=s, mcf=f"run-{r}_bold_reoriented_mcf")
+    assert _commands(installed) == sorted(expected)
+    assert _shapes(outputs["images"]) == [(5, 6, 5, 4), (5, 6, 5, 5)]
+    assert outputs["images"] == outputs["bold_std"]
+    assert [np.asarray(nb.load(path).dataobj).max() for path in outputs["images"]] == [1, 2]
+    assert _shapes(outputs["boldref_t1w"]) == [(8, 9, 7)] * 2
+    assert all(quality["Passed"] for quality in outputs["t1w_quality"] + outputs["bold_quality"])
+    for n_volumes, path in zip((4, 5), outputs["hmc_xfm"], strict=True):
+        blocks = np.loadtxt(path).reshape(-1, 4, 4)
+        np.testing.assert_array_equal(blocks[:, 0, 3], np.arange(n_volumes))
+    for r, path in enumerate(outputs["confounds"], start=1):
+        table = pd.read_csv(path, sep="\t")
+        assert tuple(table.columns) == ENGINE_COLUMNS
+        assert table["trans_x"].tolist() == list(range(3 + r))
+        assert table["global_signal"].tolist() == [r] * (3 + r)
+        np.testing.assert_allclose(table["framewise_displacement"][1:], 1 + 50 * 0.01)
+    for port in (*BOLD, "confounds"):
+        assert len(outputs[port]) == 2
+    _check_masks(outputs)
+
+
+def _check_masks(outputs: dict[str, Any]) -> None:
+    """Check that the mask is where all volumes of all runs have data.
+
+    Runs of 4 x 5 x 3 voxels of 3 mm show 12 x 15 x 9 mm from -1.5 mm; volume t has moved by t mm along x. Of
+    the 2 mm grid they show planes 1 to 5 (run 2: 2 to 5), 0 to 6 and 0 to 3; a voxel of 4 mm averages a plane
+    and its neighbours.
+    """
+    first, second = (np.argwhere(nb.load(path).dataobj) for path in outputs["bold_mask_std"])
+    assert (first.min(axis=0).tolist(), first.max(axis=0).tolist(), len(first)) == ([1, 0, 0], [2, 2, 1], 12)
+    assert (second.min(axis=0).tolist(), second.max(axis=0).tolist(), len(second)) == (
+        [2, 0, 0],
+        [2, 2, 1],
+        6,
+    )
+    mask = nb.load(outputs["mask"])
+    assert same_grid(mask, nb.load(outputs["images"][0]))
+    np.testing.assert_array_equal(np.argwhere(mask.dataobj), second)
+
+
+def test_one_run_without_registration_and_filter(tmp_path: Path, installed: Path) -> None:
+    outputs = _run(
+        tmp_path,
+        n_runs=1,
+        modality="bold",
+        registration="none",
+        dof=12,
+        resolution=4,
+        shape=(7, 6, 4),
+        individual_mask=True,
+    )
+    commands = _commands(installed)
+    assert not [line for line in commands if "-bptf" in line]
+    (to_t1w,) = [line for line in commands if "-dof" in line]
+    assert "_mean_brain.nii.gz -ref ses-2_T1w_reoriented_brain.nii.gz" in to_t1w
+    assert to_t1w.endswith("-dof 12")
+    assert len([line for line in commands if line.endswith("-applyxfm -init centre.mat")]) == 2
+    assert _shapes(outputs["images"]) == [(7, 6, 4, 4)]
+    assert nb.load(outputs["mask"]).shape == (7, 6, 4)
+    assert [len(outputs[port]) for port in (*BOLD, "confounds")] == [1] * (len(BOLD) + 1)
+    assert np.loadtxt(outputs["hmc_xfm"][0]).shape == (16, 4)
+
+
+@pytest.mark.parametrize(("modality", "registration", "dof"), [("T1w", "rigid", 6), ("FLAIR", "affine", 9)])
+def test_anatomical_images_run_the_published_commands(
+    tmp_path: Path, installed: Path, modality: str, registration: str, dof: int
+) -> None:
+    outputs = _run(tmp_path, modality=modality, registration=registration, resolution=2, shape=(10, 12, 8))
+    expected = []
+    for s in (1, 2):
+        t1w, flair = (f"ses-{s}_{kind}_reoriented_corrected_ROI" for kind in ("T1w", "FLAIR"))
+        expected += _published(PUBLISHED_HEAD, s=s, kind="T1w")
+        expected += _published(PUBLISHED_MPRAGE, t1w=t1w, dof=dof)
+        if modality == "FLAIR":
+            expected += _published(PUBLISHED_HEAD, s=s, kind="FLAIR")
+            expected += _published(PUBLISHED_FLAIR, t1w=t1w, flair=flair)
+    assert _commands(installed) == sorted(expected)
+    assert _shapes(outputs["images"]) == [(10, 12, 8)] * 2
+    first, second = (np.asarray(nb.load(path).dataobj).max() for path in outputs["images"])
+    assert second == pytest.approx(2 * first)
+    qualities = outputs["t1w_quality"] + (outputs["flair_quality"] if modality == "FLAIR" else [])
+    assert all(quality["Passed"] for quality in qualities)
+    mask = nb.load(outputs["mask"])
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(mask.affine, nb.load(outputs["images"][0]).affine)
+    assert all("_brain_mask" in path for path in outputs["t1w_mask"])
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("registration", ["none", "rigid", "affine"])
+@pytest.mark.parametrize("resolution", [None, 4.0])
+def test_every_graph_connects_and_calls_only_the_programs_it_declares(
+    installed: Path, modality: str, registration: str, resolution: float | None
+) -> None:
+    workflow = init_fsl_preproc_wf(
+        modality=modality, registration=registration, resolution=resolution, high_pass_sigma=55
+    )
+    nodes = generate_expanded_graph(workflow._create_flat_graph()).nodes()
+    programs = {node.interface._cmd for node in nodes if hasattr(node.interface, "_cmd")}
+    assert programs - {"N4BiasFieldCorrection"} == set(FSL_PROGRAMS[modality])
+    kinds = {
+        node.interface.inputs.output_type for node in nodes if hasattr(node.interface.inputs, "output_type")
+    }
+    assert kinds == {"NIFTI_GZ"}
+
+
+def test_images_stop_where_a_registration_failed(tmp_path: Path, installed: Path) -> None:
+    with pytest.raises(Exception, match=r"registration failed for ses-2_T1w\.nii\.gz \(correlation"):
+        _run(tmp_path, modality="T1w", t1w_values=(1, UNALIGNED))
+
+
+def test_fsl_and_ants_have_the_same_ports(installed: Path) -> None:
+    for modality in MODALITIES:
+        fsl, ants = (factory(modality=modality) for factory in (init_fsl_preproc_wf, init_ants_preproc_wf))
+        for node in ("inputnode", "outputnode"):
+            ports = [workflow.get_node(node).inputs.copyable_trait_names() for workflow in (fsl, ants)]
+            assert ports[0] == ports[1]
+        connected = [
+            {
+                port
+                for *_, edge in workflow._graph.in_edges(workflow.get_node("outputnode"), data=True)
+                for _, port in edge["connect"]
+            }
+            for workflow in (fsl, ants)
+        ]
+        assert connected[0] == connected[1] == set(MADE[modality])
+
+
+def test_an_engine_gets_only_the_options_that_it_has(installed: Path) -> None:
+    def hashes(**options: Any) -> dict[str, str]:
+        workflow = init_preproc_wf("fsl", modality="FLAIR", **options)
+        nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+        return {node.fullname: node.inputs.get_hashval()[1] for node in nodes}
+
+    others = {"registration_profile": "full", "random_seed": 3, "compute_mask": True, "registration": None}
+    assert hashes() == hashes(**others)
+    assert hashes() != hashes(dof=12)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_absent_fsl_is_refused_with_every_program_and_the_alternatives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("FSLDIR", raising=False)
+    with pytest.raises(InputError) as refusal:
+        check_fsl(modality)
+    for program in FSL_PROGRAMS[modality]:
+        assert program in refusal.value.found
+    for words in ("PATH is " + str(tmp_path), "FSLDIR is not set"):
+        assert words in refusal.value.found
+    for words in ("--preproc ants", "--preproc derivatives", "container"):
+        assert words in refusal.value.remedy
+
+
+def test_only_what_is_missing_is_named(
+    tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for modality in MODALITIES:
+        check_fsl(modality)
+    (tmp_path / "fsl" / "bin" / "mcflirt").unlink()
+    check_fsl("T1w")
+    with pytest.raises(InputError, match=r"not found on PATH: mcflirt \(") as refusal:
+        check_fsl("bold")
+    assert "FSLDIR" not in refusal.value.found
+    monkeypatch.setenv("FSLDIR", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="nowhere, which is not a folder"):
+        check_fsl("T1w")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found", "remedy"),
+    [
+        ({"modality": "t1w"}, "Unknown modality 't1w'", "did you mean 'T1w'"),
+        ({"modality": "T1w", "registration": "syn"}, "'syn'", "--preproc ants"),
+        ({"modality": "bold", "dof": 8}, "8 degrees", "12 is a full affine"),
+    ],
+)
+def test_what_fsl_cannot_do_is_refused(parameters: dict[str, Any], found: str, remedy: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        init_fsl_preproc_wf(**parameters)
+    assert found in refusal.value.found
+    assert remedy in refusal.value.remedy
+
+
+def test_motion_parameters_become_a_table_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "run.par"
+    path.write_text("0 0 0  0 0 0 \n0.01 0 -0.02  1 -2 0.5 \n0.01 0 0  1 0 0.5 \n")
+    result = MotionParameters(in_file=str(path)).run(cwd=str(tmp_path))
+    text = Path(result.outputs.out_parameters).read_text().splitlines()
+    assert tuple(text[0].split("\t")) == ENGINE_COLUMNS[:25]
+    assert text[1].split("\t")[:4] == ["0.0", "n/a", "0.0", "n/a"]
+    table = pd.read_csv(result.outputs.out_parameters, sep="\t", na_values=["n/a"])
+    names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    assert table.loc[1, names].tolist() == [1, -2, 0.5, 0.01, 0, -0.02]
+    changes = table.loc[2, [f"{name}_derivative1" for name in names]].tolist()
+    assert changes == pytest.approx([0, 2, 0, 0, 0, 0.02])
+    assert table.loc[1, [f"{name}_power2" for name in names]].tolist() == pytest.approx(
+        [1, 4, 0.25, 1e-4, 0, 4e-4]
+    )
+    # |1| + |-2| + |.5| mm and 50 mm x (.01 + .02) rad; then 2 mm and 50 mm x .02 rad.
+    assert table["framewise_displacement"][1:].tolist() == pytest.approx([5.0, 3.0])
+
+
+@given(hnp.arrays(float, st.tuples(st.integers(1, 9), st.just(6)), elements=st.floats(-5, 5, width=16)))
+def test_motion_does_not_depend_on_where_the_head_started_or_on_the_direction_of_time(
+    motion: np.ndarray,
+) -> None:
+    table = pd.DataFrame(motion_regressors(motion))
+    displacement = table["framewise_displacement"].to_numpy()
+    assert table.iloc[0].isna().sum() == 13
+    assert not table.iloc[1:].isna().any(axis=None)
+    assert (displacement[1:] >= 0).all()
+    steps = table.filter(regex="_derivative1$").to_numpy()[1:]
+    np.testing.assert_allclose(motion[0] + steps.cumsum(axis=0), motion[1:], atol=1e-9)
+    np.testing.assert_allclose(framewise_displacement(motion + np.arange(1.0, 7.0)), displacement, atol=1e-9)
+    np.testing.assert_allclose(framewise_displacement(motion[::-1])[1:], displacement[:0:-1], atol=1e-9)
+
+
+@pytest.mark.parametrize("text", ["0 0 0 0 0\n", "0 0 0 0 0 nan\n"])
+def test_a_file_that_is_not_mcflirts_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.par"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"run\.par holds .* expected six finite numbers"):
+        read_motion(path)
+
+
+VIEWS = st.tuples(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.floats(0.5, 4)] * 3),
+    st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    st.tuples(*[st.floats(-0.4, 0.4)] * 3),
+    st.tuples(*[st.floats(-90, 90)] * 3),
+)
+
+
+def _view(shape: Any, zooms: Any, signs: Any, angles: Any, origin: Any) -> nb.Nifti1Image:
+    affine = np.eye(4)
+    affine[:3, :3] = nb.eulerangles.euler2mat(*angles) @ np.diag(np.multiply(zooms, signs))
+    affine[:3, 3] = origin
+    return nb.Nifti1Image(np.zeros(shape, np.float32), affine)
+
+
+def _from_centre(view: nb.Nifti1Image, voxel: np.ndarray) -> np.ndarray:
+    return view.affine[:3, :3] @ (voxel - (np.array(view.shape) - 1) / 2)
+
+
+def _in_flirt(view: nb.Nifti1Image, voxel: np.ndarray) -> np.ndarray:
+    """Voxel times size, first axis backwards in right-handed images: FLIRT's manual, in plain words."""
+    counted = voxel.copy()
+    if np.linalg.det(view.affine) > 0:
+        counted[0] = view.shape[0] - 1 - voxel[0]
+    return np.append(counted * np.sqrt(np.square(view.affine[:3, :3]).sum(axis=0)), 1)
+
+
+@given(VIEWS, VIEWS, st.tuples(*[st.floats(-3, 9)] * 3))
+def test_the_centre_matrix_moves_centre_to_centre_and_turns_nothing(a: Any, b: Any, at: Any) -> None:
+    moving, reference = _view(*a), _view(*b)
+    voxel = np.array(at)
+    target = np.linalg.solve(reference.affine[:3, :3], _from_centre(moving, voxel))
+    target += (np.array(reference.shape) - 1) / 2
+    found = centre_matrix(moving, reference) @ _in_flirt(moving, voxel)
+    np.testing.assert_allclose(found, _in_flirt(reference, target), atol=1e-8)
+
+
+SMALL = st.tuples(*[st.floats(-0.2, 0.2)] * 3, *[st.floats(-4, 4)] * 3)
+
+
+def _rigid(parameters: Any) -> np.ndarray:
+    return nb.affines.from_matvec(nb.eulerangles.euler2mat(*parameters[:3]), parameters[3:])
+
+
+@given(VIEWS, VIEWS, SMALL, st.lists(SMALL, min_size=1, max_size=3))
+def test_coverage_is_where_every_volume_shows_the_point(a: Any, b: Any, there: Any, moved: Any) -> None:
+    run, reference = _view(*a), _view(*b)
+    # In the world: the head of the reference volume lies elsewhere than in the template, and moves.
+    placed, heads = _rigid(there), [_rigid(parameters) for parameters in moved]
+    from_run = fsl_from_voxel(run) @ np.linalg.inv(run.affine)
+    to_reference = (
+        fsl_from_voxel(reference) @ np.linalg.inv(reference.affine) @ placed @ np.linalg.inv(from_run)
+    )
+    motion = np.stack([from_run @ np.linalg.inv(head) @ np.linalg.inv(from_run) for head in heads])
+    covered = coverage(run, reference, to_reference, motion)
+    for voxel in np.ndindex(reference.shape):
+        point = np.linalg.inv(placed) @ reference.affine @ [*voxel, 1]
+        seen = [(np.linalg.inv(run.affine) @ head @ point)[:3] for head in heads]
+        margin = min(np.minimum(at + 0.5, np.array(run.shape) - 0.5 - at).min() for at in seen)
+        assert abs(margin) < 1e-6 or covered[voxel] == (margin > 0)
+
+
+@given(
+    st.tuples(*[st.integers(2, 24)] * 3),
+    st.sampled_from([0.7, 1.0, 1.5]),
+    st.sampled_from([2.0, 2.5, 3.0, 3.5, 4.0, 5.0]),
+)
+def test_the_analysis_grid_is_that_of_the_template(
+    shape: tuple[int, int, int], voxel: float, analysis: float
+) -> None:
+    img = nb.Nifti1Image(np.ones(shape, np.float32), np.diag([-voxel, voxel, voxel, 1]))
+    coarse, mask = reference_grid(img, img, 2.0, analysis)
+    assert coarse.shape == mask.shape
+    assert same_grid(downsample(coarse, analysis), downsample(img, analysis))
+    plain, _ = reference_grid(img, img, 2.0)
+    added = np.array(coarse.shape) - plain.shape
+    assert (added >= 0).all()
+    assert (added * 2.0 < analysis + 2).all()
+
+
+def test_a_template_of_large_voxels_is_left_alone() -> None:
+    img = nb.Nifti1Image(np.ones((4, 4, 4), np.float32), np.diag([2, 2, 2, 1]))
+    assert reference_grid(img, img, 2.0, 4.0) == (img, img)
