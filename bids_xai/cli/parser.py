@@ -67,7 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sources = parser.add_argument_group("Settings (a preset, below a file, below options)")
     sources.add_argument("--preset", metavar="NAME", help=f"published settings: {', '.join(preset_names())}")
-    sources.add_argument("--sloppy", action="store_true", help="few, short trainings: for trying out only")
+    sources.add_argument(
+        "--sloppy",
+        action="store_true",
+        help="coarse registration and few, short trainings: for trying out only",
+    )
     sources.add_argument("--config-file", type=Path, metavar="TOML", help="file of settings")
     for section in SECTIONS:
         title = f"{section.capitalize()}: {(SECTIONS[section].__doc__ or '').splitlines()[0]}"

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bids_xai.attribution.runs import run_repetition
+from bids_xai.bids.anatomical import anatomical_classes, anatomical_rows
+from bids_xai.bids.engines import ALIGNED, choose_engine
 from bids_xai.bids.events import parse_classes, resolve_classes, sample_rows
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
@@ -17,6 +19,7 @@ from bids_xai.decoding.descent import trainer
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.decoding.softmax import SgdParameters, gram_matrix
 from bids_xai.images import masking
+from bids_xai.images.grids import voxel_sizes
 from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
 from bids_xai.inference.thresholds import rank
 from bids_xai.reports.results import read_table
@@ -25,6 +28,8 @@ from bids_xai.settings import Settings
 _CALIBRATION_VOXELS = 2048
 _CALIBRATION_UPDATES = 300
 _GIGABYTE = 1e9
+_BRAIN_MM3 = 1.83e6  # of the MNI152 template
+_MOST_LISTED = 40
 
 
 def plan_group(
@@ -47,22 +52,24 @@ def plan_group(
         The samples cannot be split as asked.
     """
     if subjects:
-        events = [run.events for subject in subjects for run in subject.runs]
-        classes = resolve_classes(events, settings.samples.target, settings.samples.classes)
-        names = tuple(classes)
-        rows = pd.concat([_rows(subject, settings, classes) for subject in subjects], ignore_index=True)
+        names, rows = _expected_rows(settings, subjects)
     else:
         names = class_names(settings, found)
         rows = pd.concat([read_table(item.rows) for item in found], ignore_index=True)
-        rows = rows.fillna({"session": "", "run": ""})
+        rows = rows.fillna({"session": "", "task": "", "run": ""})
     decoding = settings.decoding
     design, kept = make_design(
         rows, classes=names, cv=decoding.cv, n_folds=decoding.n_folds, seed=decoding.random_seed
     )
-    scheme = settings.inference.permute or natural_scheme(decoding.cv)
     # Refuses what cannot be exchanged.
     permute_labels(
-        design.labels, scheme, design.subjects, design.runs, design.events, np.random.default_rng(0)
+        design.labels,
+        _scheme(settings, design),
+        design.subjects,
+        design.runs,
+        design.events,
+        np.random.default_rng(0),
+        design.left_out,
     )
     return design, rows.iloc[kept]
 
@@ -70,7 +77,8 @@ def plan_group(
 def class_names(settings: Settings, found: Sequence[SampleSet]) -> tuple[str, ...]:
     """Return the classes in the order asked for now, else in that of the participant level."""
     written = tuple(found[0].metadata.get("Classes") or ())
-    return tuple(parse_classes(settings.samples.classes, written)) or written
+    asked = settings.samples.classes
+    return tuple(parse_classes(asked, written)) if asked else written
 
 
 def print_plan(
@@ -79,13 +87,12 @@ def print_plan(
     """Print what a call would do; parameters as in :func:`plan_group`, and the processes at once."""
     design, rows = plan_group(settings, subjects, found)
     if subjects:
-        n_voxels = _voxels_of_run(subjects[0], settings)
+        _print_preprocessing(settings)
+        n_voxels = _voxels(subjects[0], settings)
     else:
         n_voxels = int(np.asarray(nb.load(found[0].mask).dataobj).sum())
     inference = settings.inference
-    print("Samples per subject and class")
-    table = rows.groupby(["subject", "class"]).size().unstack(fill_value=0)
-    print(table[list(design.classes)].to_string(), "\n")
+    _print_samples(rows, design)
     repetitions = inference.n_runs + inference.n_permutations + inference.n_null
     print(f"Samples: {len(rows)} of about {n_voxels} voxels, {len(design.classes)} classes")
     print(f"Cross-validation: {settings.decoding.cv}, {len(design.folds)} folds")
@@ -97,21 +104,68 @@ def print_plan(
     smallest = smallest_p(
         inference.n_permutations,
         design.labels,
-        inference.permute or natural_scheme(settings.decoding.cv),
+        _scheme(settings, design),
         design.subjects,
         design.runs,
         design.events,
+        design.left_out,
     )
+    print(f"Labels are exchanged by: {_scheme(settings, design)}")
     print(f"Smallest p that this design can reach: {smallest:.3g}")
     for alpha in inference.alpha:
         if not rank(alpha, inference.n_permutations):
             print(f"  alpha {alpha:g} cannot be reached: it takes {round(1 / alpha) - 1} permutations")
+        elif smallest > alpha:
+            print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     print(f"Memory of one process: about {_memory(len(rows), n_voxels, design, settings) / _GIGABYTE:.1f} GB")
     seconds = _seconds(len(rows), n_voxels, design, settings) * repetitions / n_procs
     print(f"Time of the group level: about {_rounded(seconds)} with {n_procs} processes")
 
 
-def _rows(subject: SubjectRecord, settings: Settings, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def _scheme(settings: Settings, design: Design) -> str:
+    return settings.inference.permute or natural_scheme(settings.decoding.cv, design.labels, design.subjects)
+
+
+def _print_preprocessing(settings: Settings) -> None:
+    images = settings.preprocessing
+    parts = [f"{images.modality} by {images.preproc}"]
+    if images.preproc not in ALIGNED:
+        parts.append(f"{images.registration} registration to {images.space} ({images.registration_profile})")
+    elif images.space:
+        parts.append(f"space {images.space}")
+    if images.resolution is not None:
+        parts.append(f"voxels of {images.resolution:g} mm")
+    print(f"Preprocessing: {', '.join(parts)}\n")
+
+
+def _print_samples(rows: pd.DataFrame, design: Design) -> None:
+    table = rows.groupby(["subject", "class"]).size().unstack(fill_value=0)[list(design.classes)]
+    if len(table) <= _MOST_LISTED:
+        print("Samples per subject and class")
+    else:
+        print("Subjects and samples per class")
+        table = pd.DataFrame({"subjects": (table > 0).sum(), "samples": table.sum()})
+    print(table.to_string(), "\n")
+
+
+def _expected_rows(
+    settings: Settings, subjects: Sequence[SubjectRecord]
+) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Return the classes and the rows that the participant level would write."""
+    samples = settings.samples
+    if settings.preprocessing.modality != "bold":
+        images = [image for subject in subjects for image in subject.anatomical]
+        classes = anatomical_classes(images, samples.target, samples.classes)
+        return tuple(classes), anatomical_rows(images, classes)
+    events = [run.events for subject in subjects for run in subject.runs]
+    classes = resolve_classes(events, samples.target, samples.classes)
+    tables = [_rows_of_runs(subject, settings, classes) for subject in subjects]
+    return tuple(classes), pd.concat(tables, ignore_index=True)
+
+
+def _rows_of_runs(
+    subject: SubjectRecord, settings: Settings, classes: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
     samples = settings.samples
     window = None if samples.window is None else (samples.window[0], samples.window[1])
     tables = [
@@ -123,10 +177,37 @@ def _rows(subject: SubjectRecord, settings: Settings, classes: Mapping[str, Sequ
             window=window,
             anchor=samples.window_anchor,
             shift=samples.hrf_shift,
+            merge=samples.merge_events,
         )[0]
         for run in subject.runs
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def _voxels(subject: SubjectRecord, settings: Settings) -> int:
+    """Return the voxels of the analysis: counted where images and mask are on its grid, else estimated."""
+    images = settings.preprocessing
+    engine = choose_engine(images.preproc, settings.selection.derivatives, images.modality)
+    functional = images.modality == "bold"
+    if functional and engine in ALIGNED:
+        return _voxels_of_run(subject, settings)
+    path = subject.runs[0].mask if functional else subject.anatomical[0].mask
+    brain_mm3, voxel_mm3 = _BRAIN_MM3, 1.0
+    if path is not None:
+        mask = masking.load_mask(path)
+        brain_mm3 = float(np.asarray(mask.dataobj).sum()) * _voxel_mm3(mask)
+    if images.resolution is not None:
+        voxel_mm3 = images.resolution**3
+    elif functional:
+        voxel_mm3 = _voxel_mm3(nb.load(subject.runs[0].bold))
+    elif engine == "derivatives":
+        voxel_mm3 = _voxel_mm3(nb.load(subject.anatomical[0].image))
+    whole_grid = np.inf if images.shape is None else float(np.prod(images.shape))
+    return round(min(brain_mm3 / voxel_mm3, whole_grid))
+
+
+def _voxel_mm3(img: nb.Nifti1Image) -> float:
+    return float(np.prod(voxel_sizes(img)))
 
 
 def _voxels_of_run(subject: SubjectRecord, settings: Settings) -> int:

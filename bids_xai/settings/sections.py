@@ -10,7 +10,7 @@ from bids_xai.decoding import SPLITS
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.models import MODELS
 from bids_xai.settings.options import option
-from bids_xai.workflows import ENGINES
+from bids_xai.workflows import ENGINES, PROFILES
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Selection:
     task_id: tuple[str, ...] = option((), "tasks to analyse", str, nargs="+", metavar="TASK")
     run_id: tuple[str, ...] = option((), "runs to analyse", str, nargs="+", metavar="RUN")
     bids_filter_file: Path | None = option(
-        None, "JSON file with PyBIDS filters per query (bold, events, mask, confounds), as fMRIPrep's", Path
+        None,
+        "JSON file with PyBIDS filters per query (bold, events, t1w, flair, mask, confounds), as fMRIPrep's",
+        Path,
     )
     derivatives: tuple[Path, ...] = option(
         (), "folders of BIDS derivatives: preprocessed runs, masks, confounds", Path, nargs="+", short="-d"
@@ -39,27 +41,81 @@ class Selection:
 class Preprocessing:
     """How an image becomes a cleaned time series on the analysis grid."""
 
-    preproc: str = option(
-        "none",
-        "where aligned images come from: 'none' takes the images as they are, 'derivatives' takes "
-        "fMRIPrep-like outputs from --derivatives",
+    preproc: str | None = option(
+        None,
+        "where aligned images come from: registered here with 'ants' (nothing needs to be installed) or "
+        "'fsl', taken from --derivatives, or 'none' (BOLD as it is; anatomical images resampled, then padded "
+        "or cropped). Default: 'derivatives' where --derivatives hold preprocessed images, else 'ants'",
         str,
         choices=lambda: ENGINES,
     )
-    modality: str = option("bold", "kind of image that is classified", str, choices=lambda: ("bold",))
+    modality: str = option(
+        "bold", "kind of image that is classified", str, choices=lambda: ("bold", "T1w", "FLAIR")
+    )
     space: str | None = option(
         None,
-        "space of the images: chosen among those in --derivatives, or, with --preproc none, the template "
-        "space that they are already in (default: native)",
+        "template space: that to register to (default with 'ants': MNI152NLin2009cAsym, with 'fsl': "
+        "MNI152NLin6Asym), that to choose among --derivatives, or that the images are already in ('none'; "
+        "default: native)",
         str,
+    )
+    template: str | None = option(
+        None,
+        "template to register to, if not that of --space: a name of TemplateFlow or a NIfTI file, no skull",
+        str,
+    )
+    registration: str | None = option(
+        None,
+        "how a T1w is brought to the template: 'affine' and 'syn' as antsRegistrationSyN.sh's a and s; "
+        "'none' only moves it to the centre (default: syn, with 'fsl' affine)",
+        str,
+        choices=lambda: ("none", "rigid", "affine", "syn"),
+    )
+    registration_profile: str = option(
+        "quick",
+        "metrics, iterations and resolutions of the registration: 'full' as antsRegistrationSyN.sh "
+        "(cross-correlation), 'quick' as antsRegistrationSyNQuick.sh (mutual information, down to 2 mm), "
+        "'sloppy' for trying out",
+        str,
+        choices=lambda: PROFILES,
+    )
+    coregistration: str = option(
+        "rigid", "how BOLD and FLAIR are brought to the T1w", str, choices=lambda: ("rigid", "affine")
+    )
+    dof: int = option(
+        9, "degrees of freedom of an affine registration with 'fsl': 6, 7, 9 or 12", int, minimum=6
+    )
+    registration_study: bool = option(
+        False,
+        "run everything with each of --registration none, affine and syn, into OUT/registration-none, ...",
+        bool,
     )
     mask: str = option(
         "auto",
-        "brain mask: a NIfTI file, 'derivatives', 'compute', or 'auto' (from --derivatives, else computed)",
+        "brain mask: a NIfTI file, 'derivatives', 'compute', 'template', or 'auto' (from --derivatives, else "
+        "computed; with 'ants' and 'fsl': the template's where all runs have data)",
         str,
     )
     resolution: float | None = option(
-        None, "voxel size of the analysis grid in mm (default: that of the images)", float, minimum=0.1
+        None,
+        "voxel size of the analysis grid in mm (default: that of the images; with 'ants': that of the BOLD, "
+        "or of the template)",
+        float,
+        minimum=0.1,
+    )
+    shape: tuple[int, ...] | None = option(
+        None,
+        "voxels of the analysis grid: padded or cropped around its centre (default: the template's)",
+        int,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        minimum=1,
+    )
+    scaling: str = option(
+        "minmax",
+        "how the values of an anatomical image are scaled: to [0, 1], by their maximum, or not",
+        str,
+        choices=lambda: ("minmax", "max", "none"),
     )
     detrend: bool = option(True, "remove each run's linear trend", bool)
     high_pass: float | None = option(
@@ -82,7 +138,12 @@ class Preprocessing:
 class Samples:
     """What one labelled row is."""
 
-    target: str = option("trial_type", "column of the events file that holds the classes", str)
+    target: str = option(
+        "trial_type",
+        "column that holds the classes: of the events files or, for anatomical images, participants:COLUMN, "
+        "sessions:COLUMN or scans:COLUMN",
+        str,
+    )
     classes: tuple[str, ...] = option(
         (),
         "levels of --target to classify, in this order; NAME=LEVEL+LEVEL renames or merges (default: all "
@@ -90,6 +151,14 @@ class Samples:
         str,
         nargs="+",
         metavar="CLASS",
+    )
+    merge_events: float | None = option(
+        None,
+        "consecutive events of one class are one event, a block, where each begins at most so many seconds "
+        "after the end of the one before (default: every row of the events file is an event)",
+        float,
+        minimum=0,
+        metavar="SECONDS",
     )
     sample: str = option(
         "events",
@@ -123,7 +192,8 @@ class Decoding:
     cv: str = option(
         "subject",
         "what is left out: 'subject', 'run' (within each subject), 'kfold' (groups of subjects, of runs when "
-        "there is one subject)",
+        "there is one subject), 'event' (within each subject, the n-th event of every class of every run; "
+        "see --merge-events for pictures in blocks)",
         str,
         choices=lambda: SPLITS,
     )
@@ -163,8 +233,10 @@ class Inference:
     )
     permute: str | None = option(
         None,
-        "labels are exchanged among the events of a 'subject' or 'run', or among 'all' samples, as published "
-        "(default: 'run' with --cv run, else 'subject', which keeps the class counts of every fold)",
+        "labels are exchanged among the events of a 'subject', of a 'run', or of those that a 'fold' leaves "
+        "out of a run, 'between' people, or among 'all' samples, as published (default: what keeps the class "
+        "counts of every fold: 'run' with --cv run, 'fold' with --cv event, 'between' where each person is "
+        "of one class, else 'subject')",
         str,
         choices=lambda: PERMUTATIONS,
     )

@@ -146,8 +146,10 @@ def test_wrong_input_is_refused_before_anything_is_written(
     mask = (
         [] if "--mask" in words else ["--mask", str(write_mask(tmp_path.parent / f"{tmp_path.name}.nii.gz"))]
     )
+    engine = [] if "--preproc" in words else ["--preproc", "none"]
+    levels = ["participant", "group"]
     code = main(
-        [str(bids), str(tmp_path / "out"), "participant", "group", *words, *mask, "-w", str(tmp_path / "w")]
+        [str(bids), str(tmp_path / "out"), *levels, *words, *mask, *engine, "-w", str(tmp_path / "w")]
     )
     error = capsys.readouterr().err
     assert code == 2, error
@@ -170,7 +172,8 @@ def test_an_output_that_cannot_be_written_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bids = make_dataset(tmp_path / "bids", n_subjects=1)
-    words = ["participant", "--mask", str(write_mask(tmp_path / "mask.nii.gz")), "-w", str(tmp_path / "w")]
+    mask = str(write_mask(tmp_path / "mask.nii.gz"))
+    words = ["participant", "--preproc", "none", "--mask", mask, "-w", str(tmp_path / "w")]
     # Not even root can make a folder there.
     assert main([str(bids), "/proc/bids_xai_out", *words]) == 2
     assert "cannot be written" in capsys.readouterr().err
@@ -188,7 +191,8 @@ def test_group_without_participant_results_is_refused(
 def test_one_subject_cannot_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bids = make_dataset(tmp_path / "bids", n_subjects=1)
     mask = write_mask(tmp_path / "mask.nii.gz")
-    words = [bids, tmp_path / "out", "participant", "group", "--mask", mask, "-w", tmp_path / "w"]
+    words = [bids, tmp_path / "out", "participant", "group", "--preproc", "none", "--mask", mask]
+    words += ["-w", tmp_path / "w"]
     assert main([str(word) for word in words]) == 2
     assert "--cv run" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -164,6 +164,8 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(
         tmp_path / "out",
         "participant",
         "group",
+        "--preproc",
+        "none",
         "--mask",
         finished["mask"],
         "--dry-run",

@@ -58,7 +58,7 @@ def test_space_mask_and_confounds_are_found_and_confounds_regressed_out(
     raw_and_derivatives: tuple[Path, Path], tmp_path: Path
 ) -> None:
     raw, derivatives = raw_and_derivatives
-    words = ["participant", "group", "-d", derivatives, "--preproc", "derivatives", "--space", SPACE, *QUICK]
+    words = ["participant", "group", *QUICK, "-d", derivatives, "--preproc", "derivatives", "--space", SPACE]
     spoiled, mended = tmp_path / "spoiled", tmp_path / "mended"
     assert main([str(word) for word in [raw, spoiled, *words, "-w", tmp_path / "w1"]]) == 0
     confounds = ["--confounds", "trans_*", "framewise_displacement", "-w", tmp_path / "w2"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_xai.cli.fetch import build_parser as build_fetch_parser
 from bids_xai.cli.parser import build_parser, parse
 from bids_xai.cli.phantom import build_parser as build_phantom_parser
 from tests.datasets import make_dataset, write_mask
@@ -57,7 +58,8 @@ def test_every_command_is_accepted(line: str, tmp_path: Path) -> None:
 
 
 def test_every_option_that_the_text_names_exists() -> None:
-    known = build_parser().format_help() + build_phantom_parser().format_help()
+    parsers = (build_parser(), build_phantom_parser(), build_fetch_parser())
+    known = "".join(parser.format_help() for parser in parsers)
     others = {"--version", "--help"}
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
         assert option in known or option in others, option

@@ -1,0 +1,130 @@
+"""The group level: what it reads, and its graph."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+
+from bids_xai.bids.results import SampleSet, find_samples
+from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.cli.parser import Request
+from bids_xai.cli.plan import class_names
+from bids_xai.cli.progress import Progress
+from bids_xai.cli.target import save_template
+from bids_xai.decoding.softmax import resolve_device
+from bids_xai.errors import InputError
+from bids_xai.images.templates import template_image
+from bids_xai.settings import Settings
+
+LOGGER = logging.getLogger("bids_xai")
+
+
+def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]:
+    """Classify, explain and report; return what failed."""
+    from bids_xai.workflows.base import init_group_wf
+
+    settings = request.settings
+    found = find_written(request, excluding=failed_subjects)
+    workflow = init_group_wf(
+        output_dir=request.output_dir,
+        classes=class_names(settings, found),
+        provenance={**provenance(request), "failed_subjects": failed_subjects, **_common(found)},
+        **group_settings(settings),
+    )
+    workflow.inputs.inputnode.samples = [str(item.samples) for item in found]
+    workflow.inputs.inputnode.rows = [str(item.rows) for item in found]
+    workflow.inputs.inputnode.masks = [str(item.mask) for item in found]
+    background = _background(found[0].space, request)
+    if background is not None:
+        workflow.inputs.inputnode.background = str(background)
+    inference = settings.inference
+    total = inference.n_runs + inference.n_permutations + inference.n_null
+    report = request.output_dir / "group.html"
+    began = time.time()
+    crashes = run_graph(workflow, request, Progress("Group", total, "trainings"))
+    if crashes:
+        return {"group": str(next(iter(crashes.values())))}
+    return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}
+
+
+def group_settings(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of :func:`bids_xai.workflows.group.init_group_wf` that settings hold."""
+    decoding, inference, execution = settings.decoding, settings.inference, settings.execution
+    return {
+        "cv": decoding.cv,
+        "n_folds": decoding.n_folds,
+        "model": decoding.model,
+        "training": {
+            "learning_rate": decoding.learning_rate,
+            "batch_size": decoding.batch_size,
+            "n_updates": decoding.n_updates,
+            "l2": decoding.l2,
+        },
+        "importance": inference.importance,
+        "importance_samples": inference.importance_samples,
+        "n_runs": inference.n_runs,
+        "n_permutations": inference.n_permutations,
+        "n_null": inference.n_null,
+        "alpha": inference.alpha,
+        "permute": inference.permute,
+        "tail": inference.tail,
+        "atlas": inference.atlas,
+        "map_scale": inference.map_scale,
+        "random_seed": decoding.random_seed,
+        "chunk_size": execution.chunk_size,
+        "device": resolve_device(execution.device),
+        "omp_nthreads": execution.omp_nthreads,
+    }
+
+
+def provenance(request: Request) -> dict[str, Any]:
+    """Return what sidecars and reports say of the origin of the results."""
+    description = json.loads((request.bids_dir / "dataset_description.json").read_text(encoding="utf-8"))
+    return {
+        "dataset": str(description.get("Name", request.bids_dir.name)),
+        "bids_dir": str(request.bids_dir),
+        "derivatives": [str(path.absolute()) for path in request.settings.selection.derivatives],
+        "settings": request.settings.flat(),
+    }
+
+
+def _background(space: str | None, request: Request) -> Path | None:
+    """Write the template that figures show maps on, if the space has one here."""
+    if space is None:
+        return None
+    execution = request.settings.execution
+    if request.settings.preprocessing.template is not None:
+        return save_template(request.settings, execution.work_dir.absolute() / APP_FOLDER).t1w
+    path = execution.work_dir.absolute() / APP_FOLDER / f"tpl-{space}_res-2_T1w.nii.gz"
+    try:
+        image = template_image(space, 2.0, allow_downloads=execution.allow_downloads)
+    except InputError as error:
+        LOGGER.warning("Figures have no background: %s", error)
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nb.save(image, path)
+    return path
+
+
+def _common(found: list[SampleSet]) -> Mapping[str, Any]:
+    return {"space": found[0].space, "resolution": found[0].resolution}
+
+
+def find_written(request: Request, excluding: list[str] | None = None) -> list[SampleSet]:
+    """Return the samples that the participant level wrote and the request selects."""
+    chosen, modality = request.settings.selection, request.settings.preprocessing.modality
+    return find_samples(
+        request.output_dir,
+        participant_label=chosen.participant_label,
+        session_label=chosen.session_label,
+        task_id=chosen.task_id,
+        run_id=chosen.run_id,
+        sample=request.settings.samples.sample if modality == "bold" else modality,
+        excluding=excluding or (),
+    )

@@ -1,0 +1,108 @@
+"""The participant level: what it reads, and the graphs of its subjects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_xai.bids.anatomical import anatomical_classes
+from bids_xai.bids.events import resolve_classes
+from bids_xai.bids.filters import read_filter_file
+from bids_xai.bids.query import SubjectRecord, query
+from bids_xai.bids.results import find_samples
+from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.cli.parser import Request
+from bids_xai.cli.progress import Progress
+from bids_xai.cli.target import needs_template, save_template
+from bids_xai.settings import Settings
+
+
+def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
+    """Find the runs to read, or refuse the dataset (:func:`bids_xai.bids.query.query`)."""
+    chosen, images, samples = settings.selection, settings.preprocessing, settings.samples
+    return query(
+        bids_dir,
+        derivatives=chosen.derivatives,
+        modality=images.modality,
+        preproc=images.preproc,
+        participant_label=chosen.participant_label,
+        session_label=chosen.session_label,
+        task_id=chosen.task_id,
+        run_id=chosen.run_id,
+        bids_filters=read_filter_file(chosen.bids_filter_file) if chosen.bids_filter_file else None,
+        database_dir=chosen.bids_database_dir,
+        # A template of the user's own has a name of its own.
+        space=images.space if images.template is None else None,
+        mask=images.mask,
+        confounds=images.confounds,
+        resolution=images.resolution,
+        allow_downloads=settings.execution.allow_downloads,
+        work_dir=settings.execution.work_dir / APP_FOLDER,
+        target=samples.target,
+        classes=samples.classes,
+        merge_events=samples.merge_events,
+        sample=samples.sample,
+        window=samples.window,
+        window_anchor=samples.window_anchor,
+        hrf_shift=samples.hrf_shift,
+    )
+
+
+def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[str, str]:
+    """Make and write the samples of every subject; return what failed, by subject."""
+    from bids_xai.workflows.base import init_participants_wf
+
+    settings, output_dir = request.settings, request.output_dir
+    images, samples = settings.preprocessing, settings.samples
+    target = None
+    if needs_template(settings):
+        target = save_template(settings, settings.execution.work_dir.absolute() / APP_FOLDER)
+    workflow = init_participants_wf(
+        subjects,
+        output_dir,
+        space=images.space,
+        template=None if target is None else (target.t1w, target.mask),
+        classes=_classes(settings, subjects),
+        bids_dir=request.bids_dir,
+        preproc=images.preproc,
+        modality=images.modality,
+        individual_mask=images.mask == "compute",
+        registration=images.registration,
+        registration_profile=images.registration_profile,
+        coregistration=images.coregistration,
+        dof=images.dof,
+        resolution=images.resolution,
+        shape=images.shape,
+        scaling=images.scaling,
+        detrend=images.detrend,
+        high_pass=1 / 128 if images.high_pass is None else images.high_pass,
+        high_pass_sigma=images.high_pass_sigma,
+        confounds=images.confounds,
+        standardize=images.standardize,
+        target=samples.target,
+        merge_events=samples.merge_events,
+        sample=samples.sample,
+        window=samples.window,
+        window_anchor=samples.window_anchor,
+        hrf_shift=samples.hrf_shift,
+        random_seed=settings.decoding.random_seed,
+    )
+    nodes = [name for name in workflow.list_node_names() if not name.endswith(("inputnode", "outputnode"))]
+    progress = Progress("Participants", len(nodes), "nodes")
+    crashes = run_graph(workflow, request, progress)
+    done = {found.subject for found in find_samples(output_dir, strict=False)}
+    failures = {subject.subject: NO_CRASH_FILE for subject in subjects if subject.subject not in done}
+    for folder, path in crashes.items():
+        failures |= {
+            subject.subject: str(path) for subject in subjects if f"/sub_{subject.subject}_wf/" in folder
+        }
+    return failures
+
+
+def _classes(settings: Settings, subjects: list[SubjectRecord]) -> dict[str, tuple[str, ...]]:
+    """Return the levels of the target by class."""
+    samples = settings.samples
+    if settings.preprocessing.modality != "bold":
+        images = [image for subject in subjects for image in subject.anatomical]
+        return anatomical_classes(images, samples.target, samples.classes)
+    events = [run.events for subject in subjects for run in subject.runs]
+    return resolve_classes(events, samples.target, samples.classes)
