@@ -18,6 +18,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_xai import reports
 from bids_xai.atomic import whole_file
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.events import ROW_COLUMNS
@@ -35,7 +36,6 @@ from bids_xai.bids.preprocessed import (
 from bids_xai.bids.sidecars import relative_source, samples_metadata
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
-from bids_xai.reports import write_citations, write_group_report, write_subject_report
 from bids_xai.reports.results import read_table
 
 
@@ -98,7 +98,7 @@ class WriteSamples(SimpleInterface):
             write_json(out / samples_path(entity, sample, ".json"), {**metadata, **ROW_COLUMNS})
             written.append(str(target))
         self._results["out_samples"] = written
-        self._results["out_report"] = str(write_subject_report(out, inputs.subject))
+        self._results["out_report"] = str(reports.write_subject_report(out, inputs.subject))
         return runtime
 
     def _write_mask(self, entities: list[dict[str, Any]]) -> PurePosixPath:
@@ -131,7 +131,7 @@ _QUALITY_PORTS = {"t1w_std": "t1w_quality", "flair_std": "flair_quality", "bold_
 
 
 class WritePreprocessed(SimpleInterface):
-    """Write what preprocessing made of a subject's raw images, figures among it, and the subject's report.
+    """Write what preprocessing made of a subject's raw images, and the report if a registration failed.
 
     The inputs are lists in the order of the T1w, FLAIR images or runs; those that an engine does not make
     stay undefined.
@@ -185,9 +185,14 @@ class WritePreprocessed(SimpleInterface):
                 written += self._write(kind, output)
         for figure, kind in _FIGURE_KINDS.items():
             written += self._write_figures(figure, kind)
-        write_subject_report(self.inputs.output_dir, self.inputs.subject)
+        if self._failed():  # else the page is written with the samples
+            reports.write_subject_report(self.inputs.output_dir, self.inputs.subject)
         self._results["out_files"] = [str(path) for path in written]
         return runtime
+
+    def _failed(self) -> bool:
+        qualities = [getattr(self.inputs, port) for port in _QUALITY_PORTS.values()]
+        return any(not item["Passed"] for found in qualities if isdefined(found) for item in found)
 
     def _write(self, kind: str, output: Output) -> list[Path]:
         inputs = self.inputs
@@ -283,6 +288,6 @@ class WriteGroup(SimpleInterface):
         )
         self._results["out_dir"] = str(write_group(results, out))
         if to_output:
-            write_citations(out)
-            self._results["out_report"] = str(write_group_report(out))
+            reports.write_citations(out)
+            self._results["out_report"] = str(reports.write_group_report(out))
         return runtime

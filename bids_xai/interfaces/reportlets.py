@@ -14,8 +14,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_xai.reports.reportlets import bold_summary, mask_overlay, registration_flicker
-
 
 class _FigureOutputSpec(TraitedSpec):
     out_figure = File(exists=True, desc="SVG")
@@ -32,6 +30,8 @@ class MaskFigure(SimpleInterface):
     output_spec = _FigureOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
+        from bids_xai.reports.reportlets import mask_overlay
+
         figure = Path(runtime.cwd) / "mask.svg"
         mask_overlay(self.inputs.in_file, self.inputs.in_mask, figure)
         self._results["out_figure"] = str(figure)
@@ -52,6 +52,8 @@ class RegistrationFigure(SimpleInterface):
     output_spec = _FigureOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
+        from bids_xai.reports.reportlets import registration_flicker
+
         figure = Path(runtime.cwd) / "registration.svg"
         registration_flicker(
             self.inputs.fixed,
@@ -78,6 +80,8 @@ class RunFigure(SimpleInterface):
     output_spec = _FigureOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
+        from bids_xai.reports.reportlets import bold_summary
+
         figure = Path(runtime.cwd) / "run.svg"
         inputs = self.inputs
         bold_summary(inputs.in_file, inputs.in_mask, inputs.in_confounds, figure, tr=inputs.repetition_time)
