@@ -47,7 +47,7 @@ def find_anatomical(
     search
         Where to look, and for what.
     modality
-        ``T1w`` or ``FLAIR``.
+        ``T1w``, ``FLAIR`` or ``T2w``.
     target, classes
         Column with the levels (:func:`bids_xai.bids.targets.parse_target`) and the classes in it.
     mask

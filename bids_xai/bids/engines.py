@@ -11,7 +11,7 @@ from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
 # Modality (BIDS suffix of the image) -> its query in the BIDS filters.
-MODALITIES = {"bold": "bold", "T1w": "t1w", "FLAIR": "flair"}
+MODALITIES = {"bold": "bold", "T1w": "t1w", "FLAIR": "flair", "T2w": "t2w"}
 # Engines that take images as they are; every other one starts from raw images.
 ALIGNED = ("derivatives", "none")
 DEFAULT_ENGINE = "ants"
@@ -33,7 +33,7 @@ def choose_engine(
     derivatives
         Folders of derivative datasets, or of several of them.
     modality
-        ``bold``, ``T1w`` or ``FLAIR``.
+        ``bold``, ``T1w``, ``FLAIR`` or ``T2w``.
     bids_filters
         Entities per query (:mod:`bids_xai.bids.filters`).
 

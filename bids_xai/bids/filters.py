@@ -23,12 +23,14 @@ CONFOUNDS: dict[str, Any] = {
 }
 T1W: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"], "datatype": "anat"}
 FLAIR: dict[str, Any] = {**T1W, "suffix": "FLAIR"}
+T2W: dict[str, Any] = {**T1W, "suffix": "T2w"}
 DEFAULTS = {
     "bold": BOLD, "events": EVENTS, "mask": MASK, "confounds": CONFOUNDS, "t1w": T1W, "flair": FLAIR,
+    "t2w": T2W,
 }  # fmt: skip
 
 # Queries of fMRIPrep that this program has no use for: a file written for fMRIPrep is accepted.
-_OF_FMRIPREP = ("fmap", "sbref", "t2w", "roi", "asl", "dwi")
+_OF_FMRIPREP = ("fmap", "sbref", "roi", "asl", "dwi")
 _ALIASES = {"resolution": "res", "density": "den", "description": "desc"}
 _QUERIES = {
     "*": Query.ANY,

@@ -49,13 +49,6 @@ OF_T1W = (
     Output("t1w_xfm", "xfm", _T1W_TO_SPACE, _POINTS),
     Output("t1w_inverse_xfm", "xfm", {"from": SPACE, "to": "T1w", "mode": "image"}, _POINTS),
 )  # fmt: skip
-OF_FLAIR = (
-    Output(
-        "flair_std", "FLAIR", {"space": SPACE, "desc": "preproc"}, "FLAIR on the template's grid",
-        {"SkullStripped": True},
-    ),
-    Output("flair_xfm", "xfm", {"from": "FLAIR", "to": "T1w", "mode": "image"}, _POINTS),
-)  # fmt: skip
 OF_RUN = (
     Output(
         "bold_std", "bold", {"space": SPACE, "desc": "preproc"},
@@ -81,10 +74,20 @@ CONFOUNDS_COLUMNS = {
 FIGURES = {
     "brain": ("T1w", {"desc": "brain"}),
     "registration": ("T1w", {"space": SPACE}),
-    "flair": ("FLAIR", {"space": "T1w"}),
+    "flair": ("", {"space": "T1w"}),  # FLAIR or T2w
     "coregistration": ("bold", {"desc": "coreg"}),
     "run": ("bold", {"desc": "carpetplot"}),
 }
+
+
+def of_contrast(modality: str) -> tuple[Output, ...]:
+    """Return the kinds of files of images that go through their T1w: FLAIR or T2w."""
+    description = f"{modality} on the template's grid"
+    space, stripped = {"space": SPACE, "desc": "preproc"}, {"SkullStripped": True}
+    return (
+        Output("flair_std", modality, space, description, stripped),
+        Output("flair_xfm", "xfm", {"from": modality, "to": "T1w", "mode": "image"}, _POINTS),
+    )
 
 
 def output_path(
@@ -113,9 +116,10 @@ def output_path(
     )
 
 
-def figure_path(figure: str, entities: Mapping[str, Any], space: str) -> PurePosixPath:
+def figure_path(figure: str, entities: Mapping[str, Any], space: str, modality: str) -> PurePosixPath:
     """Return where a figure of preprocessing goes: ``sub-<label>/figures/``, as fMRIPrep names it."""
     suffix, own = FIGURES[figure]
+    suffix = suffix or modality
     kept = ("subject", "session", "task", "acquisition", "run", "echo")
     named = {key: value for key, value in entities.items() if key in kept}
     named |= {key: space if value == SPACE else value for key, value in own.items()}

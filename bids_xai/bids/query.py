@@ -60,7 +60,7 @@ def query(
     derivatives
         Folders of derivative datasets, or of several of them.
     modality
-        What is classified: ``bold`` (with events), ``T1w`` or ``FLAIR``.
+        What is classified: ``bold`` (with events), ``T1w``, ``FLAIR`` or ``T2w``.
     preproc
         ``none``: the images of ``bids_dir`` as they are; ``derivatives``: the ``desc-preproc`` images of
         ``derivatives``; any other engine: raw images, and for every run or FLAIR the T1w that it is

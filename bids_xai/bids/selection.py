@@ -19,7 +19,7 @@ from bids_xai.registry import nearest_name
 
 Filters = Mapping[str, Mapping[str, Any]]
 
-_NOUNS = {"bold": "functional image", "t1w": "T1w image", "flair": "FLAIR image"}
+_NOUNS = {"bold": "functional image", "t1w": "T1w image", "flair": "FLAIR image", "t2w": "T2w image"}
 _SESSION = ("subject", "session")
 _RUN = ("subject", "session", "task", "run")
 
@@ -76,7 +76,7 @@ def select_images(search: Search, query: str) -> list[BidsFile]:
     search
         Where to look, and for which participants, sessions, tasks and runs.
     query
-        Name of the kind in the BIDS filters: ``bold``, ``t1w`` or ``flair``.
+        Name of the kind in the BIDS filters: ``bold``, ``t1w``, ``flair`` or ``t2w``.
 
     Raises
     ------

@@ -25,12 +25,12 @@ from bids_xai.bids.events import ROW_COLUMNS
 from bids_xai.bids.group import GroupResults, write_group
 from bids_xai.bids.names import common_entities, mask_path, samples_path
 from bids_xai.bids.preprocessed import (
-    OF_FLAIR,
     OF_RUN,
     OF_T1W,
     Output,
     figure_path,
     image_metadata,
+    of_contrast,
     output_path,
 )
 from bids_xai.bids.sidecars import relative_source, samples_metadata
@@ -180,7 +180,8 @@ class WritePreprocessed(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         written: list[Path] = []
-        for kind, outputs in (("t1w", OF_T1W), ("flair", OF_FLAIR), ("run", OF_RUN)):
+        contrast = of_contrast(self.inputs.settings["modality"])
+        for kind, outputs in (("t1w", OF_T1W), ("flair", contrast), ("run", OF_RUN)):
             for output in outputs:
                 written += self._write(kind, output)
         for figure, kind in _FIGURE_KINDS.items():
@@ -227,7 +228,9 @@ class WritePreprocessed(SimpleInterface):
         written = []
         for index, path in enumerate(files if isdefined(files) else []):
             entities = {**getattr(self.inputs, f"{kind}_entities")[index], "subject": self.inputs.subject}
-            target = Path(self.inputs.output_dir) / figure_path(figure, entities, self.inputs.space)
+            target = Path(self.inputs.output_dir) / figure_path(
+                figure, entities, self.inputs.space, self.inputs.settings["modality"]
+            )
             _copy(path, target)
             written.append(target)
         return written

@@ -8,7 +8,7 @@ from typing import Any
 from bids_xai.reports.html import listed, number
 
 DEFAULT_HIGH_PASS = 1 / 128
-IMAGE_NAMES = {"bold": "Functional", "T1w": "T1-weighted", "FLAIR": "FLAIR"}
+IMAGE_NAMES = {"bold": "Functional", "T1w": "T1-weighted", "FLAIR": "FLAIR", "T2w": "T2-weighted"}
 _TRANSFORMS = {
     "rigid": "a rigid transform",
     "affine": "a rigid and an affine transform",

@@ -10,7 +10,7 @@ from bids_xai.decoding import SPLITS
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.models import MODELS
 from bids_xai.settings.options import option
-from bids_xai.workflows import ENGINES, PROFILES
+from bids_xai.workflows import ENGINES, IMAGE_PORTS, PROFILES
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Selection:
     run_id: tuple[str, ...] = option((), "runs to analyse", str, nargs="+", metavar="RUN")
     bids_filter_file: Path | None = option(
         None,
-        "JSON file with PyBIDS filters per query (bold, events, t1w, flair, mask, confounds), as fMRIPrep's",
+        "JSON file with PyBIDS filters per query (bold, events, t1w, t2w, flair, mask, confounds), as "
+        "fMRIPrep's",
         Path,
     )
     derivatives: tuple[Path, ...] = option(
@@ -49,9 +50,7 @@ class Preprocessing:
         str,
         choices=lambda: ENGINES,
     )
-    modality: str = option(
-        "bold", "kind of image that is classified", str, choices=lambda: ("bold", "T1w", "FLAIR")
-    )
+    modality: str = option("bold", "kind of image that is classified", str, choices=lambda: IMAGE_PORTS)
     space: str | None = option(
         None,
         "template space: that to register to (default with 'ants': MNI152NLin2009cAsym, with 'fsl': "
@@ -80,7 +79,7 @@ class Preprocessing:
         choices=lambda: PROFILES,
     )
     coregistration: str = option(
-        "rigid", "how BOLD and FLAIR are brought to the T1w", str, choices=lambda: ("rigid", "affine")
+        "rigid", "how BOLD, FLAIR and T2w are brought to the T1w", str, choices=lambda: ("rigid", "affine")
     )
     dof: int = option(
         9, "degrees of freedom of an affine registration with 'fsl': 6, 7, 9 or 12", int, minimum=6

@@ -7,6 +7,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.anatomical import MaskImage, PadOrCrop
 from bids_xai.interfaces.images import ComputeMask
+from bids_xai.workflows import IMAGE_PORTS
 from bids_xai.workflows.grid import init_grid_wf
 
 _INPUTS = ("bold", "t1w", "flair", "mask", "in_confounds", "template", "template_mask")
@@ -29,7 +30,7 @@ def init_derivatives_preproc_wf(
     Parameters
     ----------
     modality
-        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
+        What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     compute_mask
         Compute a brain mask of every image, instead of taking ``mask`` from the inputs.
     resolution
@@ -60,8 +61,7 @@ def init_derivatives_preproc_wf(
         The confounds files.
     """
     workflow, inputnode, outputnode = _start(name)
-    port = "bold" if modality == "bold" else modality.lower()
-    images, masks = (inputnode, port), (inputnode, "mask")
+    images, masks = (inputnode, IMAGE_PORTS[modality]), (inputnode, "mask")
     if compute_mask:
         compute = pe.MapNode(ComputeMask(), iterfield=["in_file"], name="compute_mask", mem_gb=1)
         workflow.connect(*images, compute, "in_file")
@@ -102,7 +102,7 @@ def init_none_preproc_wf(
     Parameters
     ----------
     modality
-        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
+        What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     compute_mask
         Compute masks of BOLD, instead of taking ``mask`` from the inputs. Anatomical images that are not
         registered have no common brain: without ``mask`` all voxels are taken.
@@ -143,7 +143,7 @@ def init_none_preproc_wf(
     fit = pe.MapNode(PadOrCrop(), iterfield=["in_file"], name="pad_or_crop", mem_gb=1)
     grid_wf = init_grid_wf(resolution=resolution, shape=shape)
     workflow.connect([
-        (inputnode, fit, [(modality.lower(), "in_file"), ("template", "grid")]),
+        (inputnode, fit, [(IMAGE_PORTS[modality], "in_file"), ("template", "grid")]),
         (fit, grid_wf, [("out_file", "inputnode.images"), ("out_view", "inputnode.masks")]),
         (grid_wf, outputnode, [("outputnode.images", "images"), ("outputnode.mask", "mask")]),
     ])  # fmt: skip

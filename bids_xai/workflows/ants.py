@@ -36,7 +36,7 @@ def init_ants_preproc_wf(
     Parameters
     ----------
     modality
-        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
+        What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     registration
         T1w to template: ``"none"`` (centre on centre), ``"rigid"``, ``"affine"`` or ``"syn"``.
     registration_profile
@@ -59,7 +59,7 @@ def init_ants_preproc_wf(
     t1w
         List of T1w images.
     flair
-        List of FLAIR images in the same order (with ``modality`` FLAIR).
+        List of FLAIR or T2w images in the same order (with that ``modality``).
     bold
         List of 4-D runs (with ``modality`` bold).
     bold_t1w

@@ -12,7 +12,7 @@ from nipype.pipeline import engine as pe
 from bids_xai.bids.anatomical import anatomical_rows
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.interfaces.outputs import WritePreprocessed, WriteSamples
-from bids_xai.workflows import RAW_ENGINES
+from bids_xai.workflows import IMAGE_PORTS, RAW_ENGINES
 from bids_xai.workflows.figures import init_figures_wf
 from bids_xai.workflows.group import init_group_wf
 from bids_xai.workflows.samples import init_samples_wf
@@ -126,7 +126,7 @@ def _inputs_of(subject: SubjectRecord, modality: str, classes: Mapping[str, Sequ
         inputs["t1w"] = t1w
     if modality != "bold":
         images = [str(record.image) for record in anatomical]
-        inputs[modality.lower()] = images
+        inputs[IMAGE_PORTS[modality]] = images
         inputs["anatomical_rows"] = anatomical_rows(anatomical, classes).to_dict("records")
         own = images if modality != "T1w" else []
     else:
@@ -177,8 +177,9 @@ def _write_preprocessed(
         name="write_preprocessed",
     )
     made = set(samples_wf.get_node("preproc_wf").get_node("outputnode").inputs.copyable_trait_names())
-    of_modality = {"bold": ("t1w", "bold", "hmc", "confounds"), "T1w": ("t1w",), "FLAIR": ("t1w", "flair")}
-    made = {port for port in made if port.split("_")[0].removesuffix("ref") in of_modality[modality]}
+    of_port = {"bold": ("t1w", "bold", "hmc", "confounds"), "t1w": ("t1w",), "flair": ("t1w", "flair")}
+    of_modality = of_port[IMAGE_PORTS[modality]]
+    made = {port for port in made if port.split("_")[0].removesuffix("ref") in of_modality}
     for target, name, ports in (
         (figures_wf, "inputnode.{}", figures_wf.get_node("inputnode").inputs.copyable_trait_names()),
         (write, "{}", write.inputs.copyable_trait_names()),
@@ -187,7 +188,8 @@ def _write_preprocessed(
         workflow.connect([
             (samples_wf, target, [(f"preproc_wf.outputnode.{port}", name.format(port)) for port in wanted]),
         ])  # fmt: skip
-    figures = {"bold": ("coregistration", "run"), "T1w": (), "FLAIR": ("flair",)}[modality]
+    of_images = {"bold": ("coregistration", "run"), "t1w": (), "flair": ("flair",)}
+    figures = of_images[IMAGE_PORTS[modality]]
     workflow.connect([
         (figures_wf, write, [(f"outputnode.{figure}", f"{figure}_figure")
                              for figure in ("brain", "registration", *figures)]),

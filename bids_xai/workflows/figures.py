@@ -6,6 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.reportlets import MaskFigure, RegistrationFigure, RunFigure
+from bids_xai.workflows import IMAGE_PORTS
 
 
 def init_figures_wf(
@@ -16,7 +17,7 @@ def init_figures_wf(
     Parameters
     ----------
     modality
-        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
+        What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     space
         Name of the template.
     name
@@ -66,9 +67,9 @@ def init_figures_wf(
         (brain, outputnode, [("out_figure", "brain")]),
         (registration, outputnode, [("out_figure", "registration")]),
     ])  # fmt: skip
-    if modality == "FLAIR":
+    if IMAGE_PORTS[modality] == "flair":
         flair = pe.MapNode(
-            RegistrationFigure(fixed_label="T1w", moving_label="FLAIR"),
+            RegistrationFigure(fixed_label="T1w", moving_label=modality),
             iterfield=["fixed", "moving", "mask"],
             name="flair",
         )

@@ -27,7 +27,7 @@ def start_engine(modality: str, name: str) -> pe.Workflow:
     Parameters
     ----------
     modality
-        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
+        What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     name
         Name of the workflow.
     """

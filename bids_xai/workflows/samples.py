@@ -60,7 +60,7 @@ def init_samples_wf(
     preproc
         Name of the preprocessing engine (:data:`bids_xai.workflows.ENGINES`).
     modality
-        What is classified: ``"bold"``, ``"T1w"`` or ``"FLAIR"``.
+        What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     compute_mask
         Make brain masks (raw engines: take the template's) instead of taking them from the inputs.
     individual_mask

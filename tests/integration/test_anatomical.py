@@ -115,32 +115,36 @@ def flair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         moved = nb.Nifti1Image(np.clip(other, 0, None).astype(np.int16), MOVED @ head.affine)
         moved.set_qform(moved.affine, 1)
         moved.set_sform(moved.affine, 1)
-        nb.save(moved, path.with_name(path.name.replace("T1w", "FLAIR")))
+        for suffix in ("FLAIR", "T2w"):
+            nb.save(moved, path.with_name(path.name.replace("T1w", suffix)))
     return bids
 
 
 MOVED = rigid_matrix(np.array([5.0, -4.0, 3.0, 0.06, -0.05, 0.08]), np.zeros(3))
 
 
-def test_flair_goes_through_its_t1w_in_one_interpolation(flair: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["FLAIR", pytest.param("T2w", marks=pytest.mark.slow)])
+def test_other_contrasts_go_through_their_t1w_in_one_interpolation(
+    flair: Path, tmp_path: Path, modality: str
+) -> None:
     out = tmp_path / "out"
-    words = ["participant", "--modality", "FLAIR", "--target", "participants:group", "--sloppy"]
+    words = ["participant", "--modality", modality, "--target", "participants:group", "--sloppy"]
     words += ["--registration", "affine", "--resolution", "4", "--participant-label", "01", "02", "03", "04"]
     assert main([str(word) for word in (flair, out, *words, "-w", tmp_path / "work")]) == 0
     _validate(out)
     for subject in ("sub-01", "sub-04"):
         folder = out / subject / "anat"
         # The transform maps points of the T1w to points of the FLAIR, which lies where MOVED put it.
-        found = _field(folder / f"{subject}_from-FLAIR_to-T1w_mode-image_xfm.h5", tmp_path)
+        found = _field(folder / f"{subject}_from-{modality}_to-T1w_mode-image_xfm.h5", tmp_path)
         expected = nb.affines.apply_affine(MOVED, BRAIN_POINTS) - BRAIN_POINTS
         assert np.linalg.norm(found - expected, axis=1).mean() < 1.5, "mm"
-        (image,) = folder.glob("*_space-MNI152NLin2009cAsym_desc-preproc_FLAIR.nii.gz")
+        (image,) = folder.glob(f"*_space-MNI152NLin2009cAsym_desc-preproc_{modality}.nii.gz")
         sidecar = json.loads((image.parent / image.name.replace(".nii.gz", ".json")).read_text())
         assert sidecar["SkullStripped"]
         assert sidecar["RegistrationQuality"]["Passed"]
-        (sample,) = folder.glob("*_desc-FLAIR_samples.nii.gz")
+        (sample,) = folder.glob(f"*_desc-{modality}_samples.nii.gz")
         assert nb.load(sample).shape == (49, 58, 49, 1)
-    assert "FLAIR" in (out / "sub-01.html").read_text()
+    assert modality in (out / "sub-01.html").read_text()
 
 
 BRAIN_POINTS = np.array(

@@ -9,7 +9,7 @@ import pytest
 
 from bids_xai.bids.descriptions import write_json
 from bids_xai.bids.names import samples_path
-from bids_xai.bids.preprocessed import OF_FLAIR, OF_RUN, OF_T1W, image_metadata
+from bids_xai.bids.preprocessed import OF_RUN, OF_T1W, image_metadata, of_contrast
 from bids_xai.bids.results import find_samples
 from bids_xai.bids.sidecars import samples_metadata
 from bids_xai.errors import InputError
@@ -89,7 +89,7 @@ def test_runs_with_other_blocks_are_not_classified_together(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "output", [output for output in (*OF_T1W, *OF_FLAIR, *OF_RUN) if output.suffix == "xfm"]
+    "output", [output for output in (*OF_T1W, *of_contrast("FLAIR"), *OF_RUN) if output.suffix == "xfm"]
 )
 def test_transforms_say_whose_they_are(output):
     flirt, itk = (

@@ -107,7 +107,7 @@ def test_preprocessed_derivatives_are_taken_where_there_are_some(tmp_path):
         ({"template": "A", "space": "B"}, "--template A and --space B name two templates"),
         ({"template": "A", "preproc": "derivatives"}, "--template A with --preproc derivatives"),
         ({"template": "a.nii", "preproc": "derivatives"}, r"--template a\.nii with --preproc derivatives"),
-        ({"modality": "T2w"}, "Unknown modality 'T2w'"),
+        ({"modality": "PET"}, "Unknown modality 'PET'"),
     ],
 )
 def test_contradictions_are_refused(asked, message):
