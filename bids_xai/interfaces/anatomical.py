@@ -18,6 +18,7 @@ from nipype.interfaces.base import (
 from nitransforms.linear import Affine
 
 from bids_xai.images import alignment, brain, grids, masking
+from bids_xai.interfaces.images import save_image
 
 
 class _ImageInputSpec(BaseInterfaceInputSpec):
@@ -36,7 +37,7 @@ class ConformImage(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image = brain.conform(nb.load(self.inputs.in_file))
-        self._results["out_file"] = _save(image, runtime.cwd, "conformed.nii.gz")
+        self._results["out_file"] = save_image(image, runtime.cwd, "conformed.nii.gz")
         return runtime
 
 
@@ -53,8 +54,8 @@ class ExtractBrain(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image = nb.load(self.inputs.in_file)
         mask = brain.extract_brain(image)
-        self._results["out_mask"] = _save(mask, runtime.cwd, "mask.nii.gz")
-        self._results["out_file"] = _save(masked(image, mask), runtime.cwd, "brain.nii.gz")
+        self._results["out_mask"] = save_image(mask, runtime.cwd, "mask.nii.gz")
+        self._results["out_file"] = save_image(masked(image, mask), runtime.cwd, "brain.nii.gz")
         return runtime
 
 
@@ -83,8 +84,8 @@ class PrepareRegistration(SimpleInterface):
             for path in (self.inputs.fixed, self.inputs.moving)
         )
         matrix = alignment.initial_translation(fixed, moving)
-        self._results["fixed"] = _save(fixed, runtime.cwd, "fixed.nii")
-        self._results["moving"] = _save(moving, runtime.cwd, "moving.nii")
+        self._results["fixed"] = save_image(fixed, runtime.cwd, "fixed.nii")
+        self._results["moving"] = save_image(moving, runtime.cwd, "moving.nii")
         self._results["initial"] = _save_matrix(matrix, runtime.cwd, "initial.txt")
         return runtime
 
@@ -130,8 +131,8 @@ class PadOrCrop(SimpleInterface):
         grid = nb.load(self.inputs.grid)
         data = alignment.resampled(nb.load(self.inputs.in_file), grid)
         view = grids.image_like(np.ones(grid.shape[:3], dtype=np.uint8), grid)
-        self._results["out_file"] = _save(grids.image_like(data, grid), runtime.cwd, "fitted.nii.gz")
-        self._results["out_view"] = _save(view, runtime.cwd, "view.nii.gz")
+        self._results["out_file"] = save_image(grids.image_like(data, grid), runtime.cwd, "fitted.nii.gz")
+        self._results["out_view"] = save_image(view, runtime.cwd, "view.nii.gz")
         return runtime
 
 
@@ -158,8 +159,8 @@ class AnalysisGrid(SimpleInterface):
             mask = masking.downsample_mask(mask, self.inputs.resolution)
         if isdefined(self.inputs.shape):
             template, mask = (grids.fit_shape(image, self.inputs.shape) for image in (template, mask))
-        self._results["template"] = _save(template, runtime.cwd, "template.nii.gz")
-        self._results["mask"] = _save(mask, runtime.cwd, "mask.nii.gz")
+        self._results["template"] = save_image(template, runtime.cwd, "template.nii.gz")
+        self._results["mask"] = save_image(mask, runtime.cwd, "mask.nii.gz")
         return runtime
 
 
@@ -172,7 +173,9 @@ class ClipNegative(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image = nb.load(self.inputs.in_file)
         clipped = np.clip(np.asarray(image.dataobj, dtype=np.float32), 0, None)
-        self._results["out_file"] = _save(grids.image_like(clipped, image), runtime.cwd, "clipped.nii.gz")
+        self._results["out_file"] = save_image(
+            grids.image_like(clipped, image), runtime.cwd, "clipped.nii.gz"
+        )
         return runtime
 
 
@@ -187,7 +190,7 @@ class MaskImage(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image = masked(nb.load(self.inputs.in_file), nb.load(self.inputs.in_mask))
-        self._results["out_file"] = _save(image, runtime.cwd, "masked.nii.gz")
+        self._results["out_file"] = save_image(image, runtime.cwd, "masked.nii.gz")
         return runtime
 
 
@@ -208,10 +211,4 @@ def _at_most(image: nb.Nifti1Image, resolution: float) -> nb.Nifti1Image:
 def _save_matrix(matrix: Any, folder: str, name: str) -> str:
     path = str(Path(folder) / name)
     Affine(matrix).to_filename(path, fmt="itk")
-    return path
-
-
-def _save(image: Any, folder: str, name: str) -> str:
-    path = str(Path(folder) / name)
-    nb.save(image, path)
     return path

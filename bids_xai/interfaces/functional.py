@@ -11,10 +11,8 @@ import pandas as pd
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
-    InputMultiObject,
     SimpleInterface,
     TraitedSpec,
-    isdefined,
 )
 from nitransforms.linear import LinearTransformsMapping
 
@@ -117,26 +115,4 @@ class GatherConfounds(SimpleInterface):
         out_file = Path(runtime.cwd) / "confounds.tsv"
         table.to_csv(out_file, sep="\t", index=False, na_rep="n/a")
         self._results["out_file"] = str(out_file)
-        return runtime
-
-
-class IntersectMasks(SimpleInterface):
-    """Keep the voxels that lie in all masks."""
-
-    class _InputSpec(BaseInterfaceInputSpec):
-        in_masks = InputMultiObject(File(exists=True), mandatory=True, desc="masks on one grid")
-        within = File(exists=True, desc="one more mask on that grid")
-
-    class _OutputSpec(TraitedSpec):
-        out_mask = File(exists=True, desc="the voxels in all of them")
-
-    input_spec = _InputSpec
-    output_spec = _OutputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        paths = [*self.inputs.in_masks, *([self.inputs.within] if isdefined(self.inputs.within) else [])]
-        mask = masking.intersect([nb.load(path) for path in paths], paths)
-        out_mask = Path(runtime.cwd) / "mask.nii.gz"
-        nb.save(mask, out_mask)
-        self._results["out_mask"] = str(out_mask)
         return runtime

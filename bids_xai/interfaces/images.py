@@ -38,7 +38,7 @@ class DownsampleImage(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image = grids.downsample(nb.load(self.inputs.in_file), self.inputs.resolution)
-        self._results["out_file"] = _save(image, runtime.cwd, "downsampled.nii")
+        self._results["out_file"] = save_image(image, runtime.cwd, "downsampled.nii")
         return runtime
 
 
@@ -56,7 +56,7 @@ class ComputeMask(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         mask = masking.compute_mask([nb.load(self.inputs.in_file)])
-        self._results["out_mask"] = _save(mask, runtime.cwd, "mask.nii.gz")
+        self._results["out_mask"] = save_image(mask, runtime.cwd, "mask.nii.gz")
         return runtime
 
 
@@ -81,7 +81,7 @@ class DownsampleMask(SimpleInterface):
         mask = masking.intersect([nb.load(path) for path in self.inputs.in_masks])
         if isdefined(self.inputs.resolution):
             mask = masking.downsample_mask(mask, self.inputs.resolution)
-        self._results["out_mask"] = _save(mask, runtime.cwd, "mask.nii.gz")
+        self._results["out_mask"] = save_image(mask, runtime.cwd, "mask.nii.gz")
         return runtime
 
 
@@ -97,7 +97,7 @@ class FitShape(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image = grids.fit_shape(nb.load(self.inputs.in_file), self.inputs.shape)
-        self._results["out_file"] = _save(image, runtime.cwd, "fitted.nii.gz")
+        self._results["out_file"] = save_image(image, runtime.cwd, "fitted.nii.gz")
         return runtime
 
 
@@ -137,11 +137,12 @@ class CleanRun(SimpleInterface):
             high_pass_sigma=inputs.high_pass_sigma if isdefined(inputs.high_pass_sigma) else None,
             standardize=inputs.standardize,
         )
-        self._results["out_file"] = _save(masking.unmask(cleaned, mask), runtime.cwd, "cleaned.nii")
+        self._results["out_file"] = save_image(masking.unmask(cleaned, mask), runtime.cwd, "cleaned.nii")
         return runtime
 
 
-def _save(image: Any, folder: str, name: str) -> str:
+def save_image(image: Any, folder: str, name: str) -> str:
+    """Write an image into a node's working folder and return its path."""
     path = str(Path(folder) / name)
     nb.save(image, path)
     return path

@@ -7,7 +7,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.anatomical import AnalysisGrid, ConformImage, MaskImage
 from bids_xai.interfaces.ants import ApplyTransforms
-from bids_xai.interfaces.functional import IntersectMasks
+from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.workflows.anatomical import INTERPOLATIONS, init_coregistration_wf, init_n4_node, init_t1w_wf
 from bids_xai.workflows.functional import init_bold_wf
 from bids_xai.workflows.grid import init_grid_wf, set_grid
@@ -120,7 +120,7 @@ def _add_bold(
     grid = pe.Node(AnalysisGrid(), name="grid", mem_gb=1)
     set_grid(grid, resolution, shape)
     bold_wf = init_bold_wf(coregistration=coregistration, profile=profile, random_seed=random_seed)
-    mask = pe.Node(IntersectMasks(), name="intersect")
+    mask = pe.Node(DownsampleMask(), name="intersect")
     workflow.connect([
         (inputnode, grid, [("template", "template"), ("template_mask", "mask")]),
         (inputnode, bold_wf, [("bold", "inputnode.bold"), ("bold_t1w", "inputnode.bold_t1w")]),

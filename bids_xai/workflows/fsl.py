@@ -12,7 +12,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.errors import InputError
 from bids_xai.interfaces.fsl import ReferenceGrid
-from bids_xai.interfaces.functional import IntersectMasks
+from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.registry import nearest_name
 from bids_xai.workflows.fsl_anatomical import init_fsl_flair_wf, init_fsl_t1w_wf, map_fsl
 from bids_xai.workflows.fsl_functional import init_fsl_bold_wf
@@ -185,7 +185,7 @@ def _add_bold(
     reference.inputs.voxel = min(BOLD_REFERENCE_MM, resolution or BOLD_REFERENCE_MM)
     set_grid(reference, resolution, None)
     bold_wf = init_fsl_bold_wf(dof=dof, high_pass_sigma=high_pass_sigma, resolution=resolution, shape=shape)
-    mask = pe.Node(IntersectMasks(), name="intersect")
+    mask = pe.Node(DownsampleMask(), name="intersect")
     workflow.connect([
         (inputnode, bold_wf, [("bold", "inputnode.bold"), ("bold_t1w", "inputnode.bold_t1w")]),
         (reference, bold_wf, [("out_file", "inputnode.reference"), ("out_mask", "inputnode.reference_mask")]),

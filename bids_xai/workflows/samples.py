@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.functional import IntersectMasks
-from bids_xai.interfaces.images import CleanRun
+from bids_xai.interfaces.images import CleanRun, DownsampleMask
 from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples
 from bids_xai.workflows import RAW_ENGINES
 from bids_xai.workflows.preprocessing import init_preproc_wf
@@ -153,7 +152,7 @@ def init_samples_wf(
     workflow.connect([(inputnode, preproc_wf, [(port, f"inputnode.{port}") for port in ports])])
     mask: tuple[pe.Node | pe.Workflow, str] = (preproc_wf, "outputnode.mask")
     if raw and not compute_mask:
-        given = pe.Node(IntersectMasks(), name="given_mask")
+        given = pe.Node(DownsampleMask(), name="given_mask")
         workflow.connect(inputnode, "mask", given, "in_masks")
         mask = (given, "out_mask")
     workflow.connect(*mask, outputnode, "mask")
