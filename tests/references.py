@@ -16,6 +16,8 @@ def sgd_loop(
     *,
     learning_rate: float,
     l2: float = 0.0,
+    clip: float = 0.0,
+    with_bias: bool = True,
 ) -> tuple[npt.NDArray, npt.NDArray]:
     """Train a softmax layer in voxel space by stochastic gradient descent on the mean cross-entropy.
 
@@ -30,9 +32,13 @@ def sgd_loop(
     with threadpool_limits(1):
         for chosen in torch.from_numpy(np.asarray(minibatches, dtype=np.int64)):
             x = data[chosen]
-            error = (torch.softmax(x @ W.T + bias, dim=1) - targets[chosen]) / len(chosen)
+            outputs = torch.softmax(x @ W.T + bias, dim=1)
+            if clip:
+                outputs = outputs.clamp(clip, 1 - clip)
+            error = (outputs - targets[chosen]) / len(chosen)
             W -= learning_rate * (error.T @ x + l2 * W)
-            bias -= learning_rate * error.sum(dim=0)
+            if with_bias:
+                bias -= learning_rate * error.sum(dim=0)
     return W.numpy(), bias.numpy()
 
 
@@ -98,3 +104,15 @@ def relevance(
             maps.append(share / share.sum() * output)
         out[c] = np.mean(maps, axis=0) if maps else 0
     return out
+
+
+def haufe_pattern(X: npt.NDArray, weights: npt.NDArray) -> npt.NDArray:
+    """Haufe et al. (2014), equation 6, with the covariance of all voxels, for logits of unit variance.
+
+    ``X`` holds the training samples, ``weights`` has shape (n_classes, n_voxels), and so has the result.
+    Weights and logits are centred over the classes, as a softmax depends on their differences only.
+    """
+    W = (weights - weights.mean(axis=0)).T
+    covariance = np.cov(X, rowvar=False).reshape(X.shape[1], X.shape[1])
+    W = W / np.sqrt(np.trace(W.T @ covariance @ W) / (len(weights) - 1))
+    return (covariance @ W @ np.linalg.pinv(W.T @ covariance @ W, rcond=1e-8)).T

@@ -5,6 +5,12 @@ from bids_xai.registry import Entry, Registry
 IMPORTANCES = Registry(
     "importance measure",
     Entry("W", "bids_xai.attribution.linear:weights", "weights", "Pereira et al. 2009"),
+    Entry(
+        "Haufe",
+        "bids_xai.attribution.patterns:haufe_pattern",
+        "activation pattern of the weights in the training samples",
+        "Haufe et al. 2014, equation 6",
+    ),
     Entry("WX", "bids_xai.attribution.linear:weights_input", "weight x input", "Polyn et al. 2005"),
     Entry(
         "OD",

@@ -18,6 +18,7 @@ _STABILIZER = 1e-6
 # Where |x w| stays below, exp(u) - 1 is its series to the 8th power: exact to 1e-11, and vectorised.
 _SERIES_REACH = 0.25
 _TILE = 512
+_LANES = 32
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Linear:
         Shape (n_samples, n_classes), bias included.
     members
         Whether a sample is in S_c: bool, shape (n_classes, n_samples).
+    patterns
+        Haufe patterns on the training samples (:func:`bids_xai.attribution.patterns.pattern_coefficients`),
+        shape (n_classes, n_voxels); None where no measure asks for them.
     """
 
     weights: npt.NDArray
@@ -43,6 +47,7 @@ class Linear:
     X: npt.NDArray
     logits: npt.NDArray
     members: npt.NDArray[np.bool_]
+    patterns: npt.NDArray | None = None
 
     @cached_property
     def log_outputs(self) -> npt.NDArray:
@@ -118,34 +123,49 @@ def _output_difference(X, weights, log_outputs, shares, out):  # type: ignore[no
     tile = np.empty((n_classes + 1, _TILE), dtype=X.dtype)
     for start in range(0, n_voxels, _TILE):
         stop = min(start + _TILE, n_voxels)
+        heaviest = X.dtype.type(0)
+        for k in range(n_classes):
+            heaviest = max(heaviest, _largest_size(weights[k, start:stop]))
         for s in range(len(X)):
-            x = X[s][start:stop]
-            reach = x[0] * 0
-            for k in range(n_classes):
-                w = weights[k][start:stop]
-                for v in range(len(x)):
-                    reach = max(reach, abs(x[v] * w[v]))
-            if reach < _SERIES_REACH:
+            x = X[s, start:stop]
+            if _largest_size(x) * heaviest < _SERIES_REACH:
                 _add_small(x, weights, start, log_outputs[s], shares[:, s], tile, out)
             else:
                 _add_large(x, weights, start, log_outputs[s], shares[:, s], tile, out)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _largest_size(x):  # type: ignore[no-untyped-def]
+    """Return the largest absolute value, by lanes: a single running maximum is not vectorised."""
+    lanes = np.zeros(_LANES, dtype=x.dtype)
+    whole = len(x) - len(x) % _LANES
+    for start in range(0, whole, _LANES):
+        part = x[start : start + _LANES]
+        for j in range(_LANES):
+            size = abs(part[j])
+            lanes[j] = size if size > lanes[j] else lanes[j]
+    for v in range(whole, len(x)):
+        lanes[0] = max(lanes[0], abs(x[v]))
+    return lanes.max()
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _add_small(x, weights, start, log_p, share, tile, out):  # type: ignore[no-untyped-def]
     """Add a sample's differences in terms of e, without cancellation."""
     one = x.dtype.type(1)
-    total = tile[-1]
+    n = len(x)
+    stop = start + n
+    total = tile[-1, :n]
     total[:] = 0
     for k in range(len(weights)):
-        p, w, change = np.exp(log_p[k]), weights[k][start:], tile[k]
-        for v in range(len(x)):
+        p, w, change = np.exp(log_p[k]), weights[k, start:stop], tile[k, :n]
+        for v in range(n):
             change[v] = _expm1_series(-x[v] * w[v])
             total[v] += p * change[v]
     for c in range(len(weights)):
         if share[c] > 0:
-            scale, change, own = share[c] * np.exp(log_p[c]), tile[c], out[c][start:]
-            for v in range(len(x)):
+            scale, change, own = share[c] * np.exp(log_p[c]), tile[c, :n], out[c, start:stop]
+            for v in range(n):
                 own[v] += scale * (total[v] - change[v]) / (one + total[v])
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_xai.attribution import IMPORTANCES
 from bids_xai.attribution.linear import Linear
-from bids_xai.decoding.descent import Trainer
+from bids_xai.attribution.patterns import haufe_pattern, pattern_coefficients
+from bids_xai.decoding.basis import Basis
+from bids_xai.decoding.descent import Task, Trainer, parts, threads
 from bids_xai.decoding.scores import confusion_counts
-from bids_xai.decoding.softmax import SgdParameters, draw_minibatches, initial_weights
+from bids_xai.decoding.softmax import SgdParameters, SoftmaxLayer, draw_minibatches, initial_weights
 from bids_xai.decoding.splits import Fold
+
+# Initial weights in memory at once (float32: 256 MB), whatever the number of repetitions.
+WEIGHTS_AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -22,46 +28,52 @@ class Repetition:
 
     Parameters
     ----------
-    confusion
-        Counts over all held-out samples, shape (n_classes, n_classes); rows are the labels in use.
+    confusions
+        Counts over the held-out samples of every person, shape (n_subjects, n_classes, n_classes); rows
+        are the labels in use.
     maps
         Importance, shape (n_methods, n_classes, n_voxels): mean over the held-out samples of a fold, then
         over the folds that have samples to average.
     """
 
-    confusion: npt.NDArray[np.int64]
+    confusions: npt.NDArray[np.int64]
     maps: npt.NDArray[np.float32]
 
 
-def run_repetition(
-    X: npt.NDArray[np.float32],
-    K: npt.NDArray[np.float32],
+def run_repetitions(
+    X: npt.NDArray,
+    basis: Basis,
     labels: npt.NDArray[np.int64],
+    subjects: npt.NDArray[np.int64],
     folds: Sequence[Fold],
     n_classes: int,
     *,
-    seed: np.random.SeedSequence,
+    seeds: Sequence[np.random.SeedSequence],
     parameters: SgdParameters,
     methods: Sequence[str],
     importance_samples: str = "class",
     trainer: Trainer,
-) -> Repetition:
-    """Train, score and explain all folds once (Gotsopoulos et al. 2018, sections 2.7 and 2.8).
+) -> Iterator[Repetition]:
+    """Train all folds of some repetitions, then score and explain one repetition after the other.
+
+    Gotsopoulos et al. (2018), sections 2.7 and 2.8. What a repetition gives does not depend on the others.
 
     Parameters
     ----------
     X
-        Samples, shape (n_samples, n_voxels); may be memory-mapped.
-    K
-        Their Gram matrix (:func:`bids_xai.decoding.softmax.gram_matrix`).
+        Samples, shape (n_samples, n_voxels); may be memory-mapped. float64 trains and explains in float64.
+    basis
+        What they are trained with (:func:`bids_xai.decoding.basis.training_basis`).
     labels
-        Classes of the samples, shape (n_samples,): the true ones, or permuted ones.
+        Classes of the samples in every repetition, shape (n_repetitions, n_samples): true or permuted.
+    subjects
+        Person of every sample, codes from 0 without gaps, shape (n_samples,).
     folds
         Training and test samples.
     n_classes
         Number of classes.
-    seed
-        Source of the initial weights and minibatches; every fold has its own.
+    seeds
+        Source of the initial weights and minibatches of every repetition; every fold has its own.
     parameters
         Of the training.
     methods
@@ -72,31 +84,94 @@ def run_repetition(
         Trains the folds, on the processor or the GPU (:func:`bids_xai.decoding.descent.trainer`).
     """
     measures = [IMPORTANCES[name].load() for name in methods]
-    seeds = seed.spawn(len(folds))
-    generators = [np.random.default_rng(own) for own in seeds]
-    W = np.concatenate([initial_weights(rng, X.shape[1], n_classes, X.dtype) for rng in generators])
-    Z0 = (W @ X.T).reshape(len(folds), n_classes, -1)
-    minibatches = [
-        draw_minibatches(rng, len(fold.train), parameters.batch_size, parameters.n_updates)
-        for rng, fold in zip(generators, folds, strict=True)
-    ]
-    models = trainer(K, Z0, labels, [fold.train for fold in folds], minibatches, parameters)
-    W = W.reshape(len(folds), n_classes, -1)
-    W *= np.array([model.factor for model in models], dtype=X.dtype)[:, None, None]
-    W += (np.concatenate([model.coefficients for model in models]) @ X).reshape(W.shape)
+    at_once = max(WEIGHTS_AT_ONCE // (len(folds) * n_classes * X.shape[1]), 1)
+    for start in range(0, len(labels), at_once):
+        group = slice(start, start + at_once)
+        with threads(trainer.n_threads) as run:
+            begun = list(run(partial(_begin, X, folds, n_classes), seeds[group]))
+            tasks = [
+                Task(Z0, own, fold.train, _minibatches(rng, len(fold.train), parameters))
+                for repetition, own in zip(begun, labels[group], strict=True)
+                for fold, Z0, rng in zip(folds, repetition.Z0, repetition.generators, strict=True)
+            ]
+            layers = trainer(basis, tasks, parameters)
+            explain = partial(_explain, X, basis, subjects, folds, measures, importance_samples)
+            yield from run(explain, labels[group], begun, parts(layers, len(folds)))
 
-    confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
-    average = _FoldAverage(len(methods), n_classes, X.shape[1])
-    for number, (fold, model) in enumerate(zip(folds, models, strict=True)):
-        logits = model.logits(K, Z0[number], fold.test)
-        own = labels[fold.test]
-        confusion += confusion_counts(own, logits.argmax(axis=1), n_classes)
-        members = own == np.arange(n_classes)[:, None]
+
+@dataclass(frozen=True)
+class _Beginning:
+    """Initial weights (n_folds, n_classes, n_voxels), their logits, and what draws the minibatches."""
+
+    W: npt.NDArray
+    Z0: npt.NDArray
+    generators: list[np.random.Generator]
+
+
+def _begin(X: npt.NDArray, folds: Sequence[Fold], n_classes: int, seed: np.random.SeedSequence) -> _Beginning:
+    generators = [np.random.default_rng(own) for own in seed.spawn(len(folds))]
+    W = np.stack([initial_weights(rng, X.shape[1], n_classes, X.dtype) for rng in generators])
+    Z0 = (W.reshape(-1, X.shape[1]) @ X.T).reshape(len(folds), n_classes, -1)
+    return _Beginning(W, Z0, generators)
+
+
+def _minibatches(
+    rng: np.random.Generator, n_train: int, parameters: SgdParameters
+) -> Callable[[], npt.NDArray[np.int32]]:
+    return partial(draw_minibatches, rng, n_train, parameters.batch_size, parameters.n_updates)
+
+
+def _explain(
+    X: npt.NDArray,
+    basis: Basis,
+    subjects: npt.NDArray[np.int64],
+    folds: Sequence[Fold],
+    measures: Sequence[Callable[[Linear], npt.NDArray]],
+    importance_samples: str,
+    labels: npt.NDArray[np.int64],
+    beginning: _Beginning,
+    layers: Sequence[SoftmaxLayer],
+) -> Repetition:
+    n_classes, n_voxels = beginning.W.shape[1:]
+    factors = np.array([layer.factor for layer in layers], dtype=X.dtype)[:, None, None]
+    coefficients = np.concatenate([layer.coefficients for layer in layers])
+    biases = np.stack([layer.bias for layer in layers])[:, :, None]
+    logits = basis.product(coefficients).reshape(beginning.Z0.shape) + factors * beginning.Z0 + biases
+    predicted = [logits[number][:, fold.test].argmax(axis=0) for number, fold in enumerate(folds)]
+    tested = np.concatenate([fold.test for fold in folds])
+    confusions = confusion_counts(
+        labels[tested], np.concatenate(predicted), n_classes, subjects[tested], int(subjects.max()) + 1
+    )
+    average = _FoldAverage(len(measures), n_classes, n_voxels)
+    if not measures:
+        return Repetition(confusions, average.result())
+
+    W = beginning.W
+    W *= factors
+    W += (coefficients @ X if basis.dual else coefficients).reshape(W.shape)
+    patterns = _patterns(X, folds, logits) if haufe_pattern in measures else None
+    for number, fold in enumerate(folds):
+        members = labels[fold.test] == np.arange(n_classes)[:, None]
         if importance_samples == "all":
             members = np.ones_like(members)
-        layer = Linear(W[number], model.bias, np.ascontiguousarray(X[fold.test]), logits, members)
+        layer = Linear(
+            weights=W[number],
+            bias=layers[number].bias,
+            X=np.ascontiguousarray(X[fold.test]),
+            logits=logits[number][:, fold.test].T,
+            members=members,
+            patterns=None if patterns is None else patterns[number],
+        )
         average.add(layer, measures)
-    return Repetition(confusion, average.result())
+    return Repetition(confusions, average.result())
+
+
+def _patterns(X: npt.NDArray, folds: Sequence[Fold], logits: npt.NDArray) -> npt.NDArray:
+    """Return the Haufe patterns of all folds in one product, shape (n_folds, n_classes, n_voxels)."""
+    coefficients = np.zeros_like(logits)
+    for own, z, fold in zip(coefficients, logits, folds, strict=True):
+        own[:, fold.train] = pattern_coefficients(z[:, fold.train].T)
+    return (coefficients.reshape(-1, len(X)) @ X).reshape(*logits.shape[:2], -1)
 
 
 class _FoldAverage:

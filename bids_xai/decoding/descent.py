@@ -1,47 +1,75 @@
-"""Training many folds: on the processor one after the other, or on the GPU side by side."""
+"""Training many layers: on the processor in compiled loops, or on the GPU side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_xai.decoding.softmax import DualModel, SgdParameters, resolve_device, train
+from bids_xai.decoding.basis import Basis
+from bids_xai.decoding.softmax import SgdParameters, SoftmaxLayer, coefficient_type, resolve_device, train
 
 if TYPE_CHECKING:
     import torch
 
+_Item = TypeVar("_Item")
 
-class Trainer(Protocol):
-    """Trains one softmax layer per fold; see :func:`bids_xai.decoding.softmax.train` for the arguments.
+# Folds that train on less than this share of the samples get a Gram matrix of their own.
+_SHARE_OF_GRAM = 0.75
+# Values on the GPU that layers trained side by side may take (float32: 4 GB), with rows gathered for them.
+_VALUES_AT_ONCE = 1 << 30
 
-    ``Z0`` has shape (n_folds, n_classes, n_samples); ``samples`` and ``minibatches`` hold one array a fold.
+
+@dataclass(frozen=True)
+class Task:
+    """One layer to train.
+
+    Parameters
+    ----------
+    Z0
+        Logits of the initial weights for all samples, without bias, shape (n_classes, n_samples).
+    labels
+        Classes of all samples, shape (n_samples,).
+    samples
+        Numbers of the samples to train on, shape (n_train,).
+    draw
+        Returns the minibatches, positions in ``samples``, shape (n_updates, batch)
+        (:func:`bids_xai.decoding.softmax.draw_minibatches`); called once.
     """
 
-    def __call__(
-        self,
-        K: npt.NDArray,
-        Z0: npt.NDArray,
-        labels: npt.NDArray[np.int64],
-        samples: Sequence[npt.NDArray[np.int64]],
-        minibatches: Sequence[npt.NDArray[np.int32]],
-        parameters: SgdParameters,
-    ) -> list[DualModel]:
-        """Return the models in the order of the folds."""
+    Z0: npt.NDArray
+    labels: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int64]
+    draw: Callable[[], npt.NDArray[np.int32]]
+
+
+class Trainer(Protocol):
+    """Trains one softmax layer per task (:func:`bids_xai.decoding.softmax.train`).
+
+    ``n_threads`` is what it uses of the processor.
+    """
+
+    n_threads: int
+
+    def __call__(self, basis: Basis, tasks: Sequence[Task], parameters: SgdParameters) -> list[SoftmaxLayer]:
+        """Return the layers in the order of the tasks."""
 
 
 def trainer(device: str = "cpu", n_threads: int = 1) -> Trainer:
-    """Return what trains the folds of a repetition.
+    """Return what trains layers.
 
     Parameters
     ----------
     device
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
     n_threads
-        Folds trained at once on the processor; the results do not depend on it.
+        Layers trained at once on the processor; the results do not depend on it.
 
     Raises
     ------
@@ -53,88 +81,138 @@ def trainer(device: str = "cpu", n_threads: int = 1) -> Trainer:
     return CpuTrainer(n_threads)
 
 
+@contextmanager
+def threads(n_threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Give a ``map`` that computes in so many threads; with one, in this one and only what is asked for."""
+    if n_threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        yield pool.map
+
+
 class CpuTrainer:
-    """Compiled loops, one fold per thread."""
+    """Compiled loops, one layer per thread: coefficients stay in the first cache, the basis in the last."""
 
     def __init__(self, n_threads: int = 1) -> None:
         self.n_threads = n_threads
 
-    def __call__(
-        self,
-        K: npt.NDArray,
-        Z0: npt.NDArray,
-        labels: npt.NDArray[np.int64],
-        samples: Sequence[npt.NDArray[np.int64]],
-        minibatches: Sequence[npt.NDArray[np.int32]],
-        parameters: SgdParameters,
-    ) -> list[DualModel]:
-        """Train the folds."""
+    def __call__(self, basis: Basis, tasks: Sequence[Task], parameters: SgdParameters) -> list[SoftmaxLayer]:
+        """Train the layers."""
+        layers: list[SoftmaxLayer | None] = [None] * len(tasks)
+        # Tasks of one fold, whatever their repetition, share what is cut out of the Gram matrix.
+        order = sorted(range(len(tasks)), key=lambda number: (id(tasks[number].samples), number))
+        with threads(self.n_threads) as run:
+            for _, numbers in groupby(order, key=lambda number: id(tasks[number].samples)):
+                own = list(numbers)
+                train_one = _in_fold(basis, tasks[own[0]].samples, parameters)
+                for number, layer in zip(own, run(train_one, [tasks[i] for i in own]), strict=True):
+                    layers[number] = layer
+        return [layer for layer in layers if layer is not None]
 
-        def one(fold: int) -> DualModel:
-            return train(K, Z0[fold], labels, samples[fold], minibatches[fold], parameters)
 
-        if self.n_threads == 1:
-            return [one(fold) for fold in range(len(Z0))]
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            return list(pool.map(one, range(len(Z0))))
+def _in_fold(
+    basis: Basis, samples: npt.NDArray[np.int64], parameters: SgdParameters
+) -> Callable[[Task], SoftmaxLayer]:
+    """Return what trains a task of the fold that trains on these samples."""
+    n = len(basis.rows)
+    if not basis.dual or len(samples) >= _SHARE_OF_GRAM * n:
+        numbers = samples.astype(np.int32)
+
+        def with_all(task: Task) -> SoftmaxLayer:
+            return train(basis, task.Z0, task.labels, numbers[task.draw()], parameters)
+
+        return with_all
+
+    own = basis.restricted(samples)
+
+    def with_own(task: Task) -> SoftmaxLayer:
+        layer = train(own, task.Z0[:, samples], task.labels[samples], task.draw(), parameters)
+        coefficients = np.zeros((len(task.Z0), n), dtype=basis.rows.dtype)
+        coefficients[:, samples] = layer.coefficients
+        return SoftmaxLayer(coefficients, layer.factor, layer.bias)
+
+    return with_own
 
 
 class TorchTrainer:
-    """Batched products on a torch device: the folds of a repetition take their updates together."""
+    """Batched products on a torch device: layers take their updates together."""
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self.device, self.n_threads = device, 1
 
-    def __call__(
-        self,
-        K: npt.NDArray,
-        Z0: npt.NDArray,
-        labels: npt.NDArray[np.int64],
-        samples: Sequence[npt.NDArray[np.int64]],
-        minibatches: Sequence[npt.NDArray[np.int32]],
-        parameters: SgdParameters,
-    ) -> list[DualModel]:
-        """Train the folds; those with minibatches of one size go together."""
-        models: list[DualModel | None] = [None] * len(Z0)
-        for size in sorted({batch.shape[1] for batch in minibatches}):
-            together = [fold for fold, batch in enumerate(minibatches) if batch.shape[1] == size]
-            order = np.stack([samples[fold][minibatches[fold]] for fold in together])
-            trained = self._descend(K, Z0[together], labels, order, parameters)
-            for fold, model in zip(together, trained, strict=True):
-                models[fold] = model
-        return [model for model in models if model is not None]
+    def __call__(self, basis: Basis, tasks: Sequence[Task], parameters: SgdParameters) -> list[SoftmaxLayer]:
+        """Train the layers; those with minibatches of one size go together, as many as fit."""
+        layers: list[SoftmaxLayer | None] = [None] * len(tasks)
+        sizes = [min(parameters.batch_size, len(task.samples)) for task in tasks]
+        for size in sorted(set(sizes)):
+            together = [number for number, own in enumerate(sizes) if own == size]
+            values = basis.rows.shape[1] * (size + 2 * len(tasks[0].Z0)) + parameters.n_updates * size
+            for part in parts(together, max(_VALUES_AT_ONCE // values, 1)):
+                trained = self._descend(basis, [tasks[number] for number in part], parameters)
+                for number, layer in zip(part, trained, strict=True):
+                    layers[number] = layer
+        return [layer for layer in layers if layer is not None]
 
-    def _descend(
-        self,
-        K: npt.NDArray,
-        Z0: npt.NDArray,
-        labels: npt.NDArray[np.int64],
-        order: npt.NDArray[np.int64],
-        parameters: SgdParameters,
-    ) -> list[DualModel]:
+    def _descend(self, basis: Basis, tasks: list[Task], parameters: SgdParameters) -> list[SoftmaxLayer]:
         import torch
 
         def put(values: npt.NDArray) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values), device=self.device)
 
-        gram, starts, batches = put(K), put(Z0.transpose(0, 2, 1)), put(order)
-        targets = put(np.eye(Z0.shape[1], dtype=K.dtype)[labels])
-        coefficients, bias = torch.zeros_like(starts), torch.zeros_like(starts[:, :1])
-        rows = torch.arange(len(Z0), device=self.device)[:, None]
-        rate, factor = parameters.learning_rate, 1.0
+        rows = put(basis.rows[:, : basis.width].astype(coefficient_type(basis), copy=False))
+        batches = put(np.stack([task.samples[task.draw()] for task in tasks]))
+        starts = put(np.stack([task.Z0.T for task in tasks])).to(rows.dtype)
+        targets = torch.nn.functional.one_hot(put(np.stack([task.labels for task in tasks])), starts.shape[2])
+        targets = targets.to(rows.dtype)
         with torch.inference_mode():
-            for update in range(order.shape[1]):
-                chosen = batches[:, update]
-                logits = torch.bmm(gram[chosen], coefficients) + factor * starts[rows, chosen] + bias
-                error = (targets[chosen] - logits.softmax(dim=2)) * (rate / order.shape[2])
-                if parameters.l2:
-                    coefficients *= 1 - rate * parameters.l2
-                    factor *= 1 - rate * parameters.l2
-                coefficients[rows, chosen] += error
-                bias += error.sum(dim=1, keepdim=True)
-        trained = coefficients.transpose(1, 2).cpu().numpy()
-        biases = bias[:, 0].cpu().numpy()
+            coefficients, factor, bias = _descend_together(
+                rows, basis.dual, starts, targets, batches, parameters
+            )
+        kind = basis.rows.dtype
+        trained, biases = coefficients.transpose(1, 2).cpu().numpy(), bias[:, 0].cpu().numpy()
         return [
-            DualModel(np.ascontiguousarray(own), factor, offset)
+            SoftmaxLayer(np.ascontiguousarray(own, dtype=kind), factor, offset.astype(kind))
             for own, offset in zip(trained, biases, strict=True)
         ]
+
+
+def _descend_together(
+    rows: torch.Tensor,
+    dual: bool,
+    starts: torch.Tensor,
+    targets: torch.Tensor,
+    batches: torch.Tensor,
+    parameters: SgdParameters,
+) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """Return coefficients (n_layers, width, n_classes), the factor of the initial weights, and the bias."""
+    import torch
+
+    n_layers, _, n_classes = starts.shape
+    coefficients = rows.new_zeros((n_layers, rows.shape[1], n_classes))
+    bias = rows.new_zeros((n_layers, 1, n_classes))
+    own = torch.arange(n_layers, device=rows.device)[:, None]
+    step, decay = parameters.learning_rate / batches.shape[2], 1 - parameters.learning_rate * parameters.l2
+    factor = 1.0
+    for update in range(batches.shape[1]):
+        chosen = batches[:, update]
+        gathered = rows[chosen]
+        outputs = (gathered @ coefficients + factor * starts[own, chosen] + bias).softmax(dim=2)
+        if parameters.clip:
+            outputs = outputs.clamp(parameters.clip, 1 - parameters.clip)
+        error = (targets[own, chosen] - outputs) * step
+        if parameters.l2:
+            coefficients *= decay
+            factor *= decay
+        if dual:
+            coefficients[own, chosen] += error
+        else:
+            coefficients += gathered.transpose(1, 2) @ error
+        if parameters.bias:
+            bias += error.sum(dim=1, keepdim=True)
+    return coefficients, factor, bias
+
+
+def parts(sequence: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Yield the parts of a sequence, of ``size`` items or fewer."""
+    return (sequence[start : start + size] for start in range(0, len(sequence), size))

@@ -7,11 +7,16 @@ import numpy.typing as npt
 
 
 def confusion_counts(
-    true: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], n_classes: int
+    true: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    n_classes: int,
+    subjects: npt.NDArray[np.int64],
+    n_subjects: int,
 ) -> npt.NDArray[np.int64]:
-    """Return counts of shape (n_classes, n_classes): rows are true, columns predicted classes."""
-    counts = np.bincount(true * n_classes + predicted, minlength=n_classes**2)
-    return counts.reshape(n_classes, n_classes).astype(np.int64)
+    """Return counts of shape (n_subjects, n_classes, n_classes): rows are true, columns predicted classes."""
+    cells = (subjects * n_classes + true) * n_classes + predicted
+    counts = np.bincount(cells, minlength=n_subjects * n_classes**2)
+    return counts.reshape(n_subjects, n_classes, n_classes).astype(np.int64)
 
 
 def accuracy(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

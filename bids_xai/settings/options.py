@@ -26,8 +26,8 @@ class Option:
         None for one value, a number for exactly so many, ``"+"`` for any number.
     choices
         Function that returns the allowed values (read from a registry when asked for).
-    minimum
-        Smallest allowed number.
+    minimum, maximum
+        Smallest and largest allowed number.
     short
         One-letter alias, such as ``"-w"``.
     metavar
@@ -39,6 +39,7 @@ class Option:
     nargs: int | str | None = None
     choices: Callable[[], Iterable[str]] | None = None
     minimum: float | None = None
+    maximum: float | None = None
     short: str | None = None
     metavar: str | tuple[str, ...] | None = None
 
@@ -67,6 +68,8 @@ class Option:
         value = self.kind(value)
         if self.minimum is not None and value < self.minimum:
             raise InputError(f"{origin}: {name} = {value}.", f"at least {self.minimum}")
+        if self.maximum is not None and value > self.maximum:
+            raise InputError(f"{origin}: {name} = {value}.", f"at most {self.maximum}")
         choices = tuple(self.choices()) if self.choices is not None else ()
         if choices and value not in choices:
             raise InputError(

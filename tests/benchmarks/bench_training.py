@@ -1,9 +1,13 @@
 """Training in Gram space against a plain torch loop, and OD against one forward pass per voxel, in one run.
 
 ``python tests/benchmarks/bench_training.py`` takes the published size (2000 samples, 28586 voxels, 5 classes,
-10000 minibatches of 20); ``--samples`` and so on make it smaller. Every part runs in a process of its own,
-all with the same number of threads. The slow versions are timed on a part of the work (``--loop-updates``,
-``--loop-voxels``) and scaled up; warm-ups are not timed.
+10000 minibatches of 20) with 200 models, each with a minibatch stream of its own; ``--samples`` and so on
+change it, ``--sweep`` goes over numbers of classes, samples and minibatch sizes. Every part runs in a process
+of its own, all with the same number of threads. The slow versions are timed on a part of the work
+(``--loop-updates``, ``--loop-voxels``) and scaled up; warm-ups are not timed. Ours is everything that a model
+needs: draws, initial weights, their logits, training, final weights, scores. The share of sgemm sets the
+operations that this takes in Gram space against the machine's rate of a product of two 4096 x 4096 matrices,
+measured before and after.
 """
 
 from __future__ import annotations
@@ -18,6 +22,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+_SWEEP = (
+    {"classes": 2}, {"classes": 3}, {"classes": 8}, {"classes": 20},
+    {"samples": 500}, {"samples": 5000}, {"batch": 1}, {"batch": 200},
+)  # fmt: skip
+
 
 def main(argv: list[str] | None = None) -> None:
     """Time one part, or every part in a process of its own, and print the ratios."""
@@ -25,15 +34,35 @@ def main(argv: list[str] | None = None) -> None:
     if options.part:
         print(*(f"{value:.9g}" for value in PARTS[options.part](options)))
         return
-    (gram, ours), (theirs,) = timed("gram", options), timed("loop", options)
+    compare_training(options)
+    if options.sweep:
+        for change in _SWEEP:
+            compare_training(argparse.Namespace(**{**vars(options), **change}))
+        return
     (drawn,), (chosen,) = timed("draw", options), timed("choose", options)
     (closed,), (forward,) = timed("closed", options), timed("forward", options)
+    report("minibatches of a model", drawn, chosen, "drawn at once", "Generator.choice")
+    report("OD of a fold's held-out samples", closed, forward, "closed form", "one forward per voxel")
+
+
+def compare_training(options: argparse.Namespace) -> None:
+    """Print the ratio of one size."""
+    (before,), (gram, ours) = timed("sgemm", options), timed("gram", options)
+    (theirs,), (after,) = timed("loop", options), timed("sgemm", options)
     print(f"{options.samples} samples x {options.voxels} voxels, {options.classes} classes, ", end="")
     print(f"{options.updates} minibatches of {options.batch}, {options.threads} thread(s)")
     print(f"Gram matrix, once for all models        {gram:10.3f} s")
     report("training a model", ours, theirs, f"Gram space, mean of {options.models}", "torch loop")
-    report("minibatches of a model", drawn, chosen, "drawn at once", "Generator.choice")
-    report("OD of a fold's held-out samples", closed, forward, "closed form", "one forward per voxel")
+    rate, best = operations(options) / ours, 2 * 4096**3 / min(before, after)
+    print(
+        f"    {rate / 1e9:.0f} of {best / 1e9:.0f} Gflop/s of sgemm: {100 * rate / best:.0f} %\n", flush=True
+    )
+
+
+def operations(options: argparse.Namespace) -> float:
+    """Return the operations of one model in Gram space: updates, first logits, last weights."""
+    updates = 2 * options.updates * options.batch * options.samples * (options.classes - 1)
+    return updates + 2 * 2 * options.samples * options.voxels * options.classes
 
 
 def report(title: str, ours: float, theirs: float, of_ours: str, of_theirs: str) -> None:
@@ -50,17 +79,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=5)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--updates", type=int, default=10_000)
-    parser.add_argument("--models", type=int, default=10, help="models trained in Gram space")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--loop-updates", type=int, default=300, help="updates of the plain loop timed")
+    parser.add_argument("--models", type=int, default=200, help="models trained in Gram space")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--loop-updates", type=int, default=500, help="updates of the plain loop timed")
     parser.add_argument("--loop-voxels", type=int, default=20, help="voxels set to zero one by one")
+    parser.add_argument("--sweep", action="store_true", help="other sizes too")
     parser.add_argument("--part", choices=tuple(PARTS), help="time this part alone and print its seconds")
     return parser.parse_args(argv)
 
 
 def timed(part: str, options: argparse.Namespace) -> list[float]:
     """Return the seconds that a part takes in a process of its own."""
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if value]
+    sizes = {name: value for name, value in vars(options).items() if type(value) is int}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
     threads = {
         f"{library}_NUM_THREADS": str(options.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")
     }
@@ -91,46 +122,68 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def gram(options: argparse.Namespace) -> tuple[float, float]:
-    """Time the Gram matrix, and all a model needs besides: draws, starts, training, final weights."""
+    """Time the Gram matrix, and models as an analysis trains them: 20 folds of a repetition side by side."""
+    from threadpoolctl import threadpool_limits
+
+    from bids_xai.attribution.runs import run_repetitions
+    from bids_xai.decoding.basis import training_basis
     from bids_xai.decoding.descent import CpuTrainer
-    from bids_xai.decoding.softmax import SgdParameters, draw_minibatches, gram_matrix, initial_weights
+    from bids_xai.decoding.softmax import SgdParameters
+    from bids_xai.decoding.splits import Fold
 
-    X, labels, rng = data(options)
+    X, labels, _ = data(options)
     start = time.perf_counter()
-    K = gram_matrix(X)
+    basis = training_basis(X)
     of_gram = time.perf_counter() - start
-    samples = np.arange(len(X))
-    train = CpuTrainer(options.threads)
+    everything, n_folds = np.arange(len(X)), min(20, options.models)
+    folds = [Fold("", everything, everything[: options.classes]) for _ in range(n_folds)]
+    n_repetitions = options.models // n_folds
 
-    def models(n_models: int, n_updates: int) -> npt.NDArray:
-        W0 = np.concatenate([initial_weights(rng, X.shape[1], options.classes) for _ in range(n_models)])
-        Z0 = (W0 @ X.T).reshape(n_models, options.classes, len(X))
-        batches = [draw_minibatches(rng, len(X), options.batch, n_updates) for _ in range(n_models)]
-        trained = train(K, Z0, labels, [samples] * n_models, batches, SgdParameters())
-        return W0 + np.concatenate([model.coefficients for model in trained]) @ X
+    def models(n: int, n_updates: int) -> None:
+        for _ in run_repetitions(
+            X,
+            basis,
+            np.tile(labels, (n, 1)),
+            np.zeros(len(X), np.int64),
+            folds,
+            options.classes,
+            seeds=np.random.SeedSequence(0).spawn(n),
+            parameters=SgdParameters(batch_size=options.batch, n_updates=n_updates),
+            methods=("W",),
+            trainer=CpuTrainer(options.threads),
+        ):
+            pass
 
-    models(1, 10)
-    return of_gram, seconds(lambda: models(options.models, options.updates)) / options.models
+    # As in the chunks of an analysis, products of matrices take one thread each.
+    with threadpool_limits(1, user_api="blas"):
+        models(1, 10)
+        return of_gram, seconds(lambda: models(n_repetitions, options.updates)) / (n_repetitions * n_folds)
+
+
+def sgemm(options: argparse.Namespace) -> tuple[float]:
+    """Time numpy's product of two 4096 x 4096 matrices, the best of five."""
+    A = np.random.default_rng(0).standard_normal((4096, 4096), dtype=np.float32)
+    return (min(seconds(lambda: A @ A) for _ in range(6)),)
 
 
 def loop(options: argparse.Namespace) -> tuple[float]:
     """Time torch's layer, loss and optimizer on a part of the updates, scaled up."""
     import torch
 
-    X, labels, rng = data(options)
+    X, labels, _ = data(options)
     inputs, targets = torch.from_numpy(X), torch.from_numpy(labels)
     layer = torch.nn.Linear(options.voxels, options.classes)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.005)
 
-    def updates(batches: torch.Tensor) -> None:
-        for chosen in batches:
+    def updates(n: int) -> None:
+        for _ in range(n):
+            chosen = torch.randperm(len(X))[: options.batch]
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(layer(inputs[chosen]), targets[chosen]).backward()
             optimizer.step()
 
-    batches = torch.from_numpy(rng.integers(0, len(X), (options.loop_updates + 10, options.batch)))
-    updates(batches[:10])
-    return (seconds(lambda: updates(batches[10:])) * options.updates / options.loop_updates,)
+    updates(20)
+    return (seconds(lambda: updates(options.loop_updates)) * options.updates / options.loop_updates,)
 
 
 def draw(options: argparse.Namespace) -> tuple[float]:
@@ -193,6 +246,7 @@ def forward(options: argparse.Namespace) -> tuple[float]:
 
 PARTS = {
     "gram": gram,
+    "sgemm": sgemm,
     "loop": loop,
     "draw": draw,
     "choose": choose,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from bids_xai.attribution import IMPORTANCES
 from bids_xai.attribution.linear import Linear
-from tests.references import output_difference, relevance, softmax
+from bids_xai.attribution.patterns import pattern_coefficients
+from tests.references import haufe_pattern, output_difference, relevance, softmax
 
 
 def forward(weights: npt.NDArray, bias: npt.NDArray, X: npt.NDArray) -> npt.NDArray:
@@ -28,6 +31,8 @@ def textbook(
         )
     if method == "OD":
         return output_difference(X, weights, bias, members)
+    if method == "Haufe":
+        return haufe_pattern(X, weights)
     return relevance(X, weights, bias, members, {"LRP-W2": "w2", "LRP-z": "z"}[method])
 
 
@@ -47,7 +52,9 @@ def layer(
     bias = (0.1 * rng.standard_normal(n_classes)).astype(dtype)
     labels = np.arange(n) % n_classes
     members = np.ones((n_classes, n), bool) if everyone else labels == np.arange(n_classes)[:, None]
-    return Linear(W, bias, X, X @ W.T + bias, members)
+    # As if it had been trained on the held-out samples: what the pattern is of does not matter here.
+    logits = X @ W.T + bias
+    return Linear(W, bias, X, logits, members, pattern_coefficients(logits) @ X)
 
 
 @pytest.mark.parametrize("method", list(IMPORTANCES))
@@ -70,7 +77,9 @@ def test_single_precision_is_close_to_the_textbook(method: str) -> None:
     expected = textbook(method, *wide, net.members)
     ours = IMPORTANCES[method].load()(net)
     assert ours.dtype == np.float32
-    assert np.abs(ours - expected).max() / np.abs(expected).max() < 1e-5
+    # LRP-z divides by logits, whose rounding errors it magnifies where they are small.
+    tolerance = 1e-4 if method == "LRP-z" else 1e-5
+    assert np.abs(ours - expected).max() / np.abs(expected).max() < tolerance
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0, 200.0])
@@ -88,9 +97,9 @@ def test_a_class_without_samples_has_no_importance_of_its_own(method: str) -> No
     net = layer()
     members = net.members.copy()
     members[2] = False
-    ours = IMPORTANCES[method].load()(Linear(net.weights, net.bias, net.X, net.logits, members))
+    ours = IMPORTANCES[method].load()(replace(net, members=members))
     assert np.isfinite(ours).all()
-    if method != "W":
+    if method not in ("W", "Haufe"):
         assert not ours[2].any()
 
 
@@ -141,5 +150,5 @@ def test_the_stabilizer_keeps_the_sign_of_the_sum(sign: int) -> None:
 
 
 def test_every_measure_names_its_source() -> None:
-    assert list(IMPORTANCES) == ["W", "WX", "OD", "LRP-W2", "LRP-z"]
+    assert list(IMPORTANCES) == ["W", "Haufe", "WX", "OD", "LRP-W2", "LRP-z"]
     assert all(entry.summary and entry.source for entry in IMPORTANCES.values())

@@ -11,11 +11,12 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from bids_xai.attribution import IMPORTANCES
-from bids_xai.attribution.runs import Repetition, run_repetition
+from bids_xai.attribution.runs import Repetition, run_repetitions
+from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.descent import CpuTrainer, TorchTrainer, Trainer
-from bids_xai.decoding.softmax import SgdParameters, draw_minibatches, gram_matrix, initial_weights
+from bids_xai.decoding.softmax import SgdParameters, draw_minibatches, initial_weights
 from bids_xai.decoding.splits import Fold
-from tests.references import output_difference, relevance, sgd_loop, softmax
+from tests.references import haufe_pattern, output_difference, relevance, sgd_loop, softmax
 
 METHODS = tuple(IMPORTANCES)
 PARAMETERS = SgdParameters(learning_rate=0.02, batch_size=12, n_updates=120)
@@ -45,18 +46,20 @@ def run(
     methods: tuple[str, ...] = METHODS,
 ) -> Repetition:
     with threadpool_limits(1, user_api="blas"):
-        return run_repetition(
+        (repetition,) = run_repetitions(
             X,
-            gram_matrix(X),
-            labels,
+            training_basis(X),
+            labels[None],
+            np.arange(len(X)) % 4,
             thirds(len(X)),
             3,
-            seed=np.random.SeedSequence([0, 0, seed]),
+            seeds=[np.random.SeedSequence([0, 0, seed])],
             parameters=PARAMETERS,
             methods=methods,
             importance_samples=importance_samples,
             trainer=trainer or CpuTrainer(),
         )
+    return repetition
 
 
 def textbook(
@@ -84,6 +87,7 @@ def textbook(
         means = np.stack([test[own].mean(axis=0) if own.any() else test[0] * 0 for own in members])
         maps = (
             W,
+            haufe_pattern(X[fold.train], W),
             means * W,
             output_difference(test, W, bias, members),
             relevance(test, W, bias, members, "w2"),
@@ -104,7 +108,7 @@ def test_a_repetition_equals_the_textbook(importance_samples: str, trainer: Trai
     ours = run(X, labels, importance_samples=importance_samples, trainer=trainer)
     seed = np.random.SeedSequence([0, 0, 4])
     confusion, maps = textbook(X, labels, thirds(48), seed, importance_samples)
-    np.testing.assert_array_equal(ours.confusion, confusion)
+    np.testing.assert_array_equal(ours.confusions.sum(axis=0), confusion)
     assert ours.maps.dtype == np.float32
     for own, expected in zip(ours.maps, maps, strict=True):
         np.testing.assert_allclose(own, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
@@ -115,7 +119,7 @@ def test_the_same_seed_gives_the_same_bits_with_any_threads_and_methods() -> Non
     first = run(X, labels)
     for other in (run(X, labels), run(X, labels, trainer=CpuTrainer(3))):
         np.testing.assert_array_equal(first.maps, other.maps)
-        np.testing.assert_array_equal(first.confusion, other.confusion)
+        np.testing.assert_array_equal(first.confusions, other.confusions)
     fewer = run(X, labels, methods=("OD", "W"))
     np.testing.assert_array_equal(fewer.maps, first.maps[[METHODS.index("OD"), METHODS.index("W")]])
 
@@ -127,9 +131,9 @@ def test_repetitions_differ_by_their_seed() -> None:
 
 def test_the_labels_in_use_are_the_truth_of_the_confusion() -> None:
     X, labels = data(np.float32)
-    assert np.trace(run(X, labels).confusion) > 0.6 * 48
+    assert np.trace(run(X, labels).confusions.sum(axis=0)) > 0.6 * 48
     permuted = np.random.default_rng(0).permutation(labels)
-    null = run(X, permuted).confusion
+    null = run(X, permuted).confusions.sum(axis=0)
     np.testing.assert_array_equal(null.sum(axis=1), np.bincount(permuted))
     assert np.trace(null) < 0.6 * 48
 
@@ -140,18 +144,21 @@ def test_read_only_mapped_data_is_never_copied_whole(tmp_path: Path) -> None:
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     reference = run(mapped, labels)
     np.testing.assert_array_equal(reference.maps, run(X, labels).maps)
-    K = gram_matrix(mapped)
+    basis = training_basis(mapped)
     tracemalloc.start()
-    run_repetition(
-        mapped,
-        K,
-        labels,
-        thirds(300),
-        3,
-        seed=np.random.SeedSequence(0),
-        parameters=PARAMETERS,
-        methods=METHODS,
-        trainer=CpuTrainer(),
+    next(
+        run_repetitions(
+            mapped,
+            basis,
+            labels[None],
+            np.zeros(300, np.int64),
+            thirds(300),
+            3,
+            seeds=[np.random.SeedSequence(0)],
+            parameters=PARAMETERS,
+            methods=METHODS,
+            trainer=CpuTrainer(),
+        )
     )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_xai.attribution.runs import run_repetition
+from bids_xai.attribution.runs import run_repetitions
+from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.descent import CpuTrainer
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.decoding.event_folds import TOUCHING_S
-from bids_xai.decoding.softmax import SgdParameters, gram_matrix
+from bids_xai.decoding.scores import accuracy
+from bids_xai.decoding.softmax import SgdParameters
 from bids_xai.errors import InputError
 from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
 
@@ -235,18 +237,19 @@ def null_accuracies(scheme: str, n: int = 150) -> npt.NDArray[np.float64]:
     X = (shared + drift + rng.standard_normal(shared.shape)).astype(np.float32)
     accuracies = []
     for number in range(n):
-        confusion = run_repetition(
+        (repetition,) = run_repetitions(
             X,
-            gram_matrix(X),
-            permuted(design, rng, scheme),
+            training_basis(X),
+            permuted(design, rng, scheme)[None],
+            design.subjects,
             design.folds,
             len(design.classes),
-            seed=np.random.SeedSequence(number),
+            seeds=[np.random.SeedSequence(number)],
             parameters=SgdParameters(learning_rate=0.05, batch_size=6, n_updates=60),
             methods=("W",),
             trainer=CpuTrainer(),
-        ).confusion
-        accuracies.append(np.trace(confusion) / confusion.sum())
+        )
+        accuracies.append(accuracy(repetition.confusions.sum(axis=0)))
     return np.array(accuracies)
 
 

@@ -13,10 +13,12 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from bids_xai.decoding import softmax
+from bids_xai.decoding.basis import Basis, aligned, gram_matrix, training_basis
+from bids_xai.decoding.descent import CpuTrainer, Task
+from bids_xai.decoding.kernels import descend
 from bids_xai.decoding.softmax import (
     SgdParameters,
     draw_minibatches,
-    gram_matrix,
     initial_weights,
     resolve_device,
     train,
@@ -38,19 +40,22 @@ def problem(n_classes, n=N, n_voxels=VOXELS):
 
 
 def gram_weights(X, labels, W0, samples, minibatches, parameters):
-    model = train(gram_matrix(X), W0 @ X.T, labels, samples, minibatches, parameters)
-    return model.factor * W0 + model.coefficients @ X, model
+    basis = training_basis(X)
+    task = Task(W0 @ X.T, labels, samples, lambda: minibatches)
+    (layer,) = CpuTrainer()(basis, [task], parameters)
+    return layer.factor * W0 + (layer.coefficients @ X if basis.dual else layer.coefficients), layer
 
 
 def largest_error(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
+@pytest.mark.parametrize("n_voxels", [VOXELS, 33], ids=["Gram space", "more samples than voxels"])
 @pytest.mark.parametrize("n_classes", [2, 3, 5, 8])
 @pytest.mark.parametrize("n_train", [40, 80], ids=["own Gram matrix", "whole Gram matrix"])
 @pytest.mark.parametrize("l2", L2[:3])
-def test_gram_space_is_the_primal_loop(n_classes, n_train, l2):
-    X, labels, W0, rng = problem(n_classes)
+def test_gram_space_is_the_primal_loop(n_voxels, n_classes, n_train, l2):
+    X, labels, W0, rng = problem(n_classes, n_voxels=n_voxels)
     samples = np.sort(rng.permutation(N)[:n_train])
     minibatches = draw_minibatches(rng, n_train, 7, 2100)
     parameters = SgdParameters(0.005, 7, 2100, l2)
@@ -60,10 +65,43 @@ def test_gram_space_is_the_primal_loop(n_classes, n_train, l2):
     for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-9)):
         W, model = gram_weights(X.astype(dtype), labels, W0.astype(dtype), samples, minibatches, parameters)
         assert W.dtype == model.coefficients.dtype == model.bias.dtype == dtype
+        assert model.coefficients.shape == (n_classes, min(N, n_voxels))
         assert largest_error(W, exact) < tolerance
         assert largest_error(model.bias, bias) < tolerance
-        left_out = np.setdiff1d(np.arange(N), samples)
-        assert not model.coefficients[:, left_out].any()
+        if n_voxels == VOXELS:
+            left_out = np.setdiff1d(np.arange(N), samples)
+            assert not model.coefficients[:, left_out].any()
+
+
+@pytest.mark.parametrize("n_voxels", [VOXELS, 33], ids=["Gram space", "more samples than voxels"])
+@pytest.mark.parametrize("batch_size", [1, 20, 90])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"l2": 0.3}, {"clip": 0.01}, {"bias": False}, {"l2": 0.3, "clip": 0.2, "bias": False}],
+    ids=str,
+)
+def test_ten_thousand_updates_with_every_option_are_those_of_the_primal_loop(n_voxels, batch_size, options):
+    n_updates = 10_000 if batch_size == 20 else 2000
+    X, labels, W0, rng = problem(5, n_voxels=n_voxels)
+    minibatches = draw_minibatches(rng, N, batch_size, n_updates)
+    parameters = SgdParameters(0.005, batch_size, n_updates, **options)
+    exact, bias = sgd_loop(
+        X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005, l2=parameters.l2,
+        clip=parameters.clip, with_bias=parameters.bias,
+    )  # fmt: skip
+    for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-9)):
+        W, model = gram_weights(
+            X.astype(dtype), labels, W0.astype(dtype), np.arange(N), minibatches, parameters
+        )
+        assert largest_error(W, exact) < tolerance
+        np.testing.assert_allclose(model.bias, bias, rtol=0, atol=tolerance * max(np.abs(bias).max(), 1e-9))
+
+
+def test_the_bias_starts_at_zero_and_stays_there_without():
+    X, labels, W0, rng = problem(3)
+    minibatches = draw_minibatches(rng, N, 7, 50)
+    _, model = gram_weights(X, labels, W0, np.arange(N), minibatches, SgdParameters(bias=False))
+    assert not model.bias.any()
 
 
 @pytest.mark.parametrize("l2", L2[3:])
@@ -110,34 +148,73 @@ def test_whole_training_set_as_minibatch_is_gradient_descent():
 
 def test_training_needs_no_writable_input_and_leaves_it_alone():
     X, labels, W0, rng = problem(3)
-    K, Z0 = gram_matrix(X), W0 @ X.T
+    basis, Z0 = training_basis(X), W0 @ X.T
     minibatches = draw_minibatches(rng, 60, 5, 50)
-    before = K.copy(), Z0.copy(), labels.copy(), minibatches.copy()
-    first = train(K, Z0, labels, np.arange(60), minibatches, SgdParameters(l2=0.1))
-    for array, copy in zip((K, Z0, labels, minibatches), before, strict=True):
+    before = basis.rows.copy(), Z0.copy(), labels.copy(), minibatches.copy()
+    first = train(basis, Z0, labels, minibatches, SgdParameters(l2=0.1))
+    for array, copy in zip((basis.rows, Z0, labels, minibatches), before, strict=True):
         np.testing.assert_array_equal(array, copy)
         array.flags.writeable = False
-    again = train(K, Z0, labels, np.arange(60), minibatches, SgdParameters(l2=0.1))
+    again = train(basis, Z0, labels, minibatches, SgdParameters(l2=0.1))
     np.testing.assert_array_equal(first.coefficients, again.coefficients)
 
 
-def test_logits_are_those_of_the_weights():
-    X, labels, W0, rng = problem(4)
+@pytest.mark.parametrize("n_voxels", [VOXELS, 33])
+def test_logits_are_those_of_the_weights(n_voxels):
+    X, labels, W0, rng = problem(4, n_voxels=n_voxels)
     samples, held_out = np.arange(60), np.arange(60, N)
     minibatches = draw_minibatches(rng, 60, 7, 400)
     W, model = gram_weights(X, labels, W0, samples, minibatches, SgdParameters(l2=1.0))
-    logits = model.logits(gram_matrix(X), W0 @ X.T, held_out)
+    logits = (model.factor * W0 @ X.T + training_basis(X).product(model.coefficients))[:, held_out].T
+    logits = logits + model.bias
     np.testing.assert_allclose(logits, X[held_out] @ W.T + model.bias, atol=1e-4 * np.abs(logits).max())
-    assert (logits.argmax(axis=1) == labels[held_out]).mean() > 0.6
+    assert n_voxels != VOXELS or (logits.argmax(axis=1) == labels[held_out]).mean() > 0.6
 
 
 def test_samples_that_decayed_to_nothing_are_left_at_zero_not_denormal():
     X, labels, W0, rng = problem(3)
     minibatches = draw_minibatches(rng, N, 2, 3000)
-    model = train(gram_matrix(X), W0 @ X.T, labels, np.arange(N), minibatches, SgdParameters(l2=100.0))
+    model = train(training_basis(X), W0 @ X.T, labels, minibatches, SgdParameters(l2=100.0))
     sizes = np.abs(model.coefficients[model.coefficients != 0])
     assert 0 < len(sizes) < model.coefficients.size
     assert sizes.min() > np.finfo(np.float32).tiny
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 900))
+@settings(max_examples=60, deadline=None)
+def test_outputs_of_one_update_are_the_softmax_however_large_the_logits(seed, scale):
+    rng = np.random.default_rng(seed)
+    Z0 = rng.uniform(-scale, scale, (7, 3))
+    A = np.zeros((4, 8))
+    minibatches = np.arange(7, dtype=np.int32)[None]
+    descend(np.zeros((7, 8)), True, A, Z0, np.zeros(7, np.int64), minibatches, 7.0, 0.0, 0.0, False)
+    outputs = np.exp(Z0 - Z0.max(axis=1, keepdims=True))
+    outputs /= outputs.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(A[:2, :7].T, [1, 0] - outputs[:, :2], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(30, 70), (30, 31), (31, 30), (70, 3)])
+def test_a_basis_is_the_gram_matrix_unless_samples_outnumber_voxels(tmp_path, shape):
+    X = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    basis = training_basis(X)
+    assert basis.dual == (shape[0] <= shape[1])
+    assert basis.width == min(shape)
+    np.testing.assert_array_equal(basis.rows[:, : basis.width], gram_matrix(X) if basis.dual else X)
+    basis.save(tmp_path / "basis.npy")
+    for own in (basis, Basis.load(tmp_path / "basis.npy", shape), basis.restricted(np.arange(shape[0]))):
+        assert (own.width, own.dual) == (basis.width, basis.dual)
+        np.testing.assert_array_equal(own.rows, basis.rows)
+        assert own.rows.strides[0] % 64 == own.rows.ctypes.data % 64 == 0
+        assert not own.rows[:, own.width :].any()
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17])
+def test_aligned_copies_are_padded_with_zeros(width):
+    values = np.random.default_rng(0).standard_normal((5, width)).astype(np.float32)
+    copy = aligned(values)
+    assert copy.shape == (5, 16 if width < 17 else 32)
+    np.testing.assert_array_equal(copy[:, :width], values)
+    assert not copy[:, width:].any()
 
 
 @pytest.mark.parametrize("block", [1, 7, 260, 4096])

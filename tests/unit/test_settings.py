@@ -80,6 +80,7 @@ def test_every_preset_resolves(name: str) -> None:
         ("[decoding]\nn_runs = 3\n", r"move it to \[inference\]"),
         ("[inference]\nn_runs = 'many'\n", "type int"),
         ("[inference]\nn_runs = 0\n", "at least 1"),
+        ("[decoding]\nclip = 0.6\n", "at most 0.5"),
         ("[inference]\nalpha = [0.05, 1.5]\n", "between 0 and 1"),
         ("[decoding]\ncv = 'subjects'\n", "did you mean 'subject'"),
         ("[samples]\nwindow = [1.0]\n", "2 values"),
