@@ -17,6 +17,7 @@ from bids_xai.reports.slices import Cut, SliceView
 
 _UNITS = {
     "W": "weight (a.u.)",
+    "Haufe": "pattern (input per SD of the logit)",
     "WX": "weight × input (a.u.)",
     "OD": "change of output",
     "LRP-W2": "relevance",
