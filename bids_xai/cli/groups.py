@@ -14,7 +14,7 @@ import nibabel as nb
 from bids_xai.bids.results import SampleSet, find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.parser import Request
-from bids_xai.cli.plan import class_names
+from bids_xai.cli.plan import class_names, plan_group, repetitions
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.target import save_template
 from bids_xai.decoding.softmax import resolve_device
@@ -43,11 +43,12 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
     background = _background(found[0].space, request)
     if background is not None:
         workflow.inputs.inputnode.background = str(background)
-    inference = settings.inference
-    total = inference.n_runs + inference.n_permutations + inference.n_null
+    design, _ = plan_group(settings, [], found, request.bids_dir)
+    n_folds = len(design.folds)
+    progress = Progress("Group", repetitions(settings) * n_folds, "models", per_repetition=n_folds)
     report = request.output_dir / "group.html"
     began = time.time()
-    crashes = run_graph(workflow, request, Progress("Group", total, "trainings"))
+    crashes = run_graph(workflow, request, progress)
     if crashes:
         return {"group": str(next(iter(crashes.values())))}
     return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}
@@ -65,7 +66,10 @@ def group_settings(settings: Settings) -> dict[str, Any]:
             "batch_size": decoding.batch_size,
             "n_updates": decoding.n_updates,
             "l2": decoding.l2,
+            "clip": decoding.clip,
+            "bias": decoding.bias,
         },
+        "precision": decoding.precision,
         "importance": inference.importance,
         "importance_samples": inference.importance_samples,
         "n_runs": inference.n_runs,
@@ -74,6 +78,9 @@ def group_settings(settings: Settings) -> dict[str, Any]:
         "alpha": inference.alpha,
         "permute": inference.permute,
         "tail": inference.tail,
+        "tail_fit": inference.tail_fit,
+        "exchange_within": inference.exchange_within,
+        "stop_after_exceedances": inference.stop_after_exceedances,
         "atlas": inference.atlas,
         "map_scale": inference.map_scale,
         "random_seed": decoding.random_seed,

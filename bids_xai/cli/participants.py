@@ -11,6 +11,7 @@ from bids_xai.bids.query import SubjectRecord, query
 from bids_xai.bids.results import find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.parser import Request
+from bids_xai.cli.plan import expected_rows
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.target import needs_template, save_template
 from bids_xai.settings import Settings
@@ -19,7 +20,7 @@ from bids_xai.settings import Settings
 def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
     """Find the runs to read, or refuse the dataset (:func:`bids_xai.bids.query.query`)."""
     chosen, images, samples = settings.selection, settings.preprocessing, settings.samples
-    return query(
+    subjects = query(
         bids_dir,
         derivatives=chosen.derivatives,
         modality=images.modality,
@@ -45,6 +46,10 @@ def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
         window_anchor=samples.window_anchor,
         hrf_shift=samples.hrf_shift,
     )
+    if settings.inference.exchange_within is not None:
+        # A column that is missing is missed now, not by the last node.
+        expected_rows(settings, subjects, bids_dir)
+    return subjects
 
 
 def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[str, str]:
@@ -85,6 +90,7 @@ def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[st
         window_anchor=samples.window_anchor,
         hrf_shift=samples.hrf_shift,
         random_seed=settings.decoding.random_seed,
+        exchange_within=settings.inference.exchange_within,
     )
     nodes = [name for name in workflow.list_node_names() if not name.endswith(("inputnode", "outputnode"))]
     progress = Progress("Participants", len(nodes), "nodes")

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pandas as pd
 
-from bids_xai.attribution.runs import run_repetition
+from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
 from bids_xai.bids.anatomical import anatomical_classes, anatomical_rows
 from bids_xai.bids.engines import ALIGNED, choose_engine
 from bids_xai.bids.events import parse_classes, resolve_classes, sample_rows
+from bids_xai.bids.exchange import parse_exchange_within, with_blocks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
-from bids_xai.decoding.descent import trainer
+from bids_xai.cli.estimate import Size, estimate_seconds
 from bids_xai.decoding.design import Design, make_design
-from bids_xai.decoding.softmax import SgdParameters, gram_matrix
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
+from bids_xai.inference.accuracy import FITTED
+from bids_xai.inference.null import kept_values
 from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
+from bids_xai.inference.tail import check_exceedances
 from bids_xai.inference.thresholds import rank
 from bids_xai.reports.results import read_table
 from bids_xai.settings import Settings
 
-_CALIBRATION_VOXELS = 2048
-_CALIBRATION_UPDATES = 300
 _GIGABYTE = 1e9
 _BRAIN_MM3 = 1.83e6  # of the MNI152 template
 _MOST_LISTED = 40
 
 
 def plan_group(
-    settings: Settings, subjects: Sequence[SubjectRecord], found: Sequence[SampleSet]
+    settings: Settings, subjects: Sequence[SubjectRecord], found: Sequence[SampleSet], bids_dir: Path
 ) -> tuple[Design, pd.DataFrame]:
     """Return the design of the group level and the rows it is of, without computing anything.
 
@@ -45,32 +46,45 @@ def plan_group(
         What the participant level would read; empty if it would not run.
     found
         What the group level would read where the participant level would not run.
+    bids_dir
+        The dataset.
 
     Raises
     ------
     InputError
         The samples cannot be split as asked.
     """
+    if settings.inference.exchange_within is not None:
+        parse_exchange_within(settings.inference.exchange_within, settings.preprocessing.modality)
     if subjects:
-        names, rows = _expected_rows(settings, subjects)
+        names, rows = expected_rows(settings, subjects, bids_dir)
     else:
         names = class_names(settings, found)
         rows = pd.concat([read_table(item.rows) for item in found], ignore_index=True)
         rows = rows.fillna({"session": "", "task": "", "run": ""})
-    decoding = settings.decoding
+    decoding, inference = settings.decoding, settings.inference
     design, kept = make_design(
-        rows, classes=names, cv=decoding.cv, n_folds=decoding.n_folds, seed=decoding.random_seed
+        rows,
+        classes=names,
+        cv=decoding.cv,
+        n_folds=decoding.n_folds,
+        seed=decoding.random_seed,
+        exchange_within=inference.exchange_within,
     )
+    subject_codes, runs, events, folds, blocks = design.exchange_codes
     # Refuses what cannot be exchanged.
     permute_labels(
         design.labels,
         _scheme(settings, design),
-        design.subjects,
-        design.runs,
-        design.events,
+        subject_codes,
+        runs,
+        events,
         np.random.default_rng(0),
-        design.left_out,
+        folds,
+        blocks,
     )
+    if inference.tail_fit == FITTED:
+        check_exceedances(inference.n_permutations, kept_values(inference.n_permutations, inference.alpha))
     return design, rows.iloc[kept]
 
 
@@ -81,11 +95,22 @@ def class_names(settings: Settings, found: Sequence[SampleSet]) -> tuple[str, ..
     return tuple(parse_classes(asked, written)) if asked else written
 
 
+def repetitions(settings: Settings) -> int:
+    """Return the repetitions of all stages; with sequential stopping, the most that there can be."""
+    inference = settings.inference
+    scores = 0 if inference.stop_after_exceedances is None else inference.n_runs
+    return scores + inference.n_runs + inference.n_permutations + inference.n_null
+
+
 def print_plan(
-    settings: Settings, subjects: Sequence[SubjectRecord], found: Sequence[SampleSet], n_procs: int
+    settings: Settings,
+    subjects: Sequence[SubjectRecord],
+    found: Sequence[SampleSet],
+    bids_dir: Path,
+    n_procs: int,
 ) -> None:
     """Print what a call would do; parameters as in :func:`plan_group`, and the processes at once."""
-    design, rows = plan_group(settings, subjects, found)
+    design, rows = plan_group(settings, subjects, found, bids_dir)
     if subjects:
         _print_preprocessing(settings)
         n_voxels = _voxels(subjects[0], settings)
@@ -93,24 +118,19 @@ def print_plan(
         n_voxels = int(np.asarray(nb.load(found[0].mask).dataobj).sum())
     inference = settings.inference
     _print_samples(rows, design)
-    repetitions = inference.n_runs + inference.n_permutations + inference.n_null
     print(f"Samples: {len(rows)} of about {n_voxels} voxels, {len(design.classes)} classes")
     print(f"Cross-validation: {settings.decoding.cv}, {len(design.folds)} folds")
+    stops = inference.stop_after_exceedances is not None
     print(
-        f"Trainings: {repetitions * len(design.folds)} ({inference.n_runs} on the true labels, "
-        f"{inference.n_permutations} permuted, {inference.n_null} of the second set; times "
-        f"{len(design.folds)} folds)"
+        f"Models: {'at most ' if stops else ''}{repetitions(settings) * len(design.folds)} "
+        f"({inference.n_runs} on the true labels{', twice' if stops else ''}, "
+        f"{inference.n_permutations} permuted, "
+        f"{inference.n_null} of the second set; times {len(design.folds)} folds)"
     )
-    smallest = smallest_p(
-        inference.n_permutations,
-        design.labels,
-        _scheme(settings, design),
-        design.subjects,
-        design.runs,
-        design.events,
-        design.left_out,
-    )
-    print(f"Labels are exchanged by: {_scheme(settings, design)}")
+    scheme = _scheme(settings, design)
+    smallest = smallest_p(inference.n_permutations, design.labels, scheme, *design.exchange_codes)
+    within = f", within each level of {inference.exchange_within}" if inference.exchange_within else ""
+    print(f"Labels are exchanged by: {scheme}{within}")
     print(f"Smallest p that this design can reach: {smallest:.3g}")
     for alpha in inference.alpha:
         if not rank(alpha, inference.n_permutations):
@@ -118,7 +138,7 @@ def print_plan(
         elif smallest > alpha:
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     print(f"Memory of one process: about {_memory(len(rows), n_voxels, design, settings) / _GIGABYTE:.1f} GB")
-    seconds = _seconds(len(rows), n_voxels, design, settings) * repetitions / n_procs
+    seconds = estimate_seconds(settings, Size(n_voxels, design, n_procs))
     print(f"Time of the group level: about {_rounded(seconds)} with {n_procs} processes")
 
 
@@ -148,28 +168,36 @@ def _print_samples(rows: pd.DataFrame, design: Design) -> None:
     print(table.to_string(), "\n")
 
 
-def _expected_rows(
-    settings: Settings, subjects: Sequence[SubjectRecord]
+def expected_rows(
+    settings: Settings, subjects: Sequence[SubjectRecord], bids_dir: Path
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
-    """Return the classes and the rows that the participant level would write."""
-    samples = settings.samples
+    """Return the classes and the rows that the participant level would write.
+
+    Raises
+    ------
+    InputError
+        Their column of ``--exchange-within`` is missing.
+    """
+    samples, within = settings.samples, settings.inference.exchange_within
     if settings.preprocessing.modality != "bold":
         images = [image for subject in subjects for image in subject.anatomical]
         classes = anatomical_classes(images, samples.target, samples.classes)
-        return tuple(classes), anatomical_rows(images, classes)
+        rows = anatomical_rows(images, classes)
+        return tuple(classes), with_blocks(rows, within, settings.preprocessing.modality, bids_dir)
     events = [run.events for subject in subjects for run in subject.runs]
     classes = resolve_classes(events, samples.target, samples.classes)
-    tables = [_rows_of_runs(subject, settings, classes) for subject in subjects]
+    tables = [_rows_of_runs(subject, settings, classes, bids_dir) for subject in subjects]
     return tuple(classes), pd.concat(tables, ignore_index=True)
 
 
 def _rows_of_runs(
-    subject: SubjectRecord, settings: Settings, classes: Mapping[str, Sequence[str]]
+    subject: SubjectRecord, settings: Settings, classes: Mapping[str, Sequence[str]], bids_dir: Path
 ) -> pd.DataFrame:
     samples = settings.samples
     window = None if samples.window is None else (samples.window[0], samples.window[1])
-    tables = [
-        sample_rows(
+    tables = []
+    for run in subject.runs:
+        rows, _ = sample_rows(
             run,
             target=samples.target,
             classes=classes,
@@ -178,9 +206,8 @@ def _rows_of_runs(
             anchor=samples.window_anchor,
             shift=samples.hrf_shift,
             merge=samples.merge_events,
-        )[0]
-        for run in subject.runs
-    ]
+        )
+        tables.append(with_blocks(rows, settings.inference.exchange_within, "bold", bids_dir, run.events))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -219,40 +246,17 @@ def _voxels_of_run(subject: SubjectRecord, settings: Settings) -> int:
 
 
 def _memory(n_samples: int, n_voxels: int, design: Design, settings: Settings) -> float:
-    n_maps = len(settings.inference.importance) * len(design.classes)
+    """Return the bytes of the largest process: a chunk, or what summarises all of them."""
+    inference, chunk_size = settings.inference, settings.execution.chunk_size
+    n_maps, n_alphas = len(inference.importance) * len(design.classes), len(inference.alpha)
+    n_kept = kept_values(inference.n_permutations, inference.alpha)
     weights = len(design.folds) * len(design.classes) * n_voxels
-    kept = (settings.execution.chunk_size * 2 + len(settings.inference.alpha) * 2 + 3) * n_maps * n_voxels
-    return 4.0 * (n_samples * (n_samples + n_voxels) + 3 * weights + kept) + 3e8
-
-
-def _seconds(n_samples: int, n_voxels: int, design: Design, settings: Settings) -> float:
-    """Time one repetition: the first fold on a part of the voxels, with few and with no updates."""
-    rng = np.random.default_rng(0)
-    width = min(n_voxels, _CALIBRATION_VOXELS)
-    X = rng.standard_normal((n_samples, width), dtype=np.float32)
-    K = gram_matrix(X)
-
-    def run(n_updates: int) -> float:
-        began = time.perf_counter()
-        run_repetition(
-            X,
-            K,
-            design.labels,
-            design.folds[:1],
-            len(design.classes),
-            seed=np.random.SeedSequence(0),
-            parameters=SgdParameters(batch_size=settings.decoding.batch_size, n_updates=n_updates),
-            methods=settings.inference.importance,
-            importance_samples=settings.inference.importance_samples,
-            trainer=trainer("cpu"),
-        )
-        return time.perf_counter() - began
-
-    run(1)
-    fixed = run(1)
-    update = max(run(_CALIBRATION_UPDATES + 1) - fixed, 0.0) / _CALIBRATION_UPDATES
-    fold = update * settings.decoding.n_updates + fixed * n_voxels / width
-    return fold * len(design.folds)
+    trained = 2 * min(max(WEIGHTS_AT_ONCE, weights), chunk_size * weights)
+    samples = n_samples * (min(n_samples, n_voxels) + n_voxels)
+    # Largest values, or thresholds and counts of every level and a sum of four float32s' size.
+    kept = max(min(n_kept, chunk_size) + 1, 2 * n_alphas + 4) + 1
+    summary = n_kept + 6 * n_alphas + 12
+    return 4.0 * max(samples + trained + kept * n_maps * n_voxels, summary * n_maps * n_voxels) + 3e8
 
 
 def _rounded(seconds: float) -> str:

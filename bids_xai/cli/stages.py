@@ -46,7 +46,8 @@ def execute(request: Request) -> int:
     request, subjects, found = _check_input(request)
     settings = request.settings
     if request.dry_run:
-        print_plan(settings, subjects, found, settings.execution.nprocs or processors())
+        n_procs = settings.execution.nprocs or processors()
+        print_plan(settings, subjects, found, request.bids_dir, n_procs)
         return 0
 
     _prepare_folders(request)
@@ -97,7 +98,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     request = replace(request, settings=settings)
     found = [] if subjects else find_written(request)
     if "group" in request.levels:
-        plan_group(settings, subjects, found)
+        plan_group(settings, subjects, found, request.bids_dir)
         for atlas in settings.inference.atlas:
             check_atlas(atlas)
     if subjects and not settings.selection.skip_bids_validation:
@@ -107,7 +108,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
 
 def _prepare_folders(request: Request) -> None:
     execution = request.settings.execution
-    _check_writable(request.output_dir)
+    check_writable(request.output_dir)
     logs = request.output_dir / "logs"
     write_file(request.settings, logs / "config.toml")
     _describe(request)
@@ -137,7 +138,8 @@ def _check_folders(bids_dir: Path, output_dir: Path) -> None:
         raise InputError(f"The output {output_dir} is a file.", "a folder", "name another OUT")
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make a folder of results, or refuse one that cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,9 +1,10 @@
-"""Results of chunks on disk: one file each, written whole, checked when read, merged in their order."""
+"""Arrays on disk: one file, written whole, checked when read; and chunks put together in their order."""
 
 from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from bids_xai.errors import InputError
 
 # Where a file inside a zip archive says how long its name and extra field are (APPNOTE.TXT, 4.3.7).
 _LOCAL_HEADER, _LENGTHS = 30, struct.Struct("<26xHH")
+# What zipfile and numpy raise on files that are no longer as they were written.
+_DAMAGES = (
+    *(OSError, ValueError, RuntimeError, KeyError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 def save_chunk(path: Path, arrays: Mapping[str, npt.NDArray]) -> Path:
@@ -32,8 +38,15 @@ def save_chunk(path: Path, arrays: Mapping[str, npt.NDArray]) -> Path:
     return path
 
 
-def load_chunk(path: Path | str) -> dict[str, npt.NDArray]:
+def load_chunk(path: Path | str, remedy: str = "") -> dict[str, npt.NDArray]:
     """Return the arrays of a chunk, memory-mapped, after comparing their checksums.
+
+    Parameters
+    ----------
+    path
+        File of :func:`save_chunk`.
+    remedy
+        What to do about a damaged file; empty: to delete its folder and go on.
 
     Raises
     ------
@@ -41,7 +54,7 @@ def load_chunk(path: Path | str) -> dict[str, npt.NDArray]:
         The file is missing or damaged.
     """
     path = Path(path)
-    remedy = f"delete {path.parent} and run the same command again"
+    remedy = remedy or f"delete {path.parent} and run the same command again"
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -49,41 +62,31 @@ def load_chunk(path: Path | str) -> dict[str, npt.NDArray]:
                 return {
                     info.filename.removesuffix(".npy"): _mapped(path, info) for info in archive.infolist()
                 }
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         raise InputError(
             f"The chunk {path} cannot be read: {error}.", "the result of a finished chunk", remedy
         ) from error
     raise InputError(f"The chunk {path} is damaged in {damaged}.", "the file as it was written", remedy)
 
 
-def allocate(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Return a float32 array that lives in a ``.npy`` file, not in memory."""
-    array: npt.NDArray[np.float32] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    return array
+def concatenate_chunks(paths: Sequence[Path | str]) -> dict[str, npt.NDArray]:
+    """Return the arrays of chunks one after the other along their first axis, in the order given.
 
-
-def add_chunks(chunks: Sequence[Mapping[str, npt.NDArray]], names: Sequence[str]) -> dict[str, npt.NDArray]:
-    """Add the arrays of chunks in their order, one array in memory at a time."""
-    return {name: _sum(chunks, name) for name in names}
-
-
-def reopened(array: npt.NDArray) -> npt.NDArray:
-    """Return an array of :func:`load_chunk` through a mapping of its own, others as they are.
-
-    Pages read through a mapping count as memory of the process until it is closed: reading many chunks
-    through mappings that stay open would take memory in proportion to their number.
+    Parameters
+    ----------
+    paths
+        Files of :func:`save_chunk`, whose arrays have the same names.
     """
-    # A part of a mapped array has that array as its base, and cannot be told from its offset.
-    if not isinstance(array, np.memmap) or array.filename is None or isinstance(array.base, np.ndarray):
-        return array
-    return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)
+    parts: dict[str, list[npt.NDArray]] = {}
+    for path in paths:
+        for name, array in load_chunk(path).items():
+            parts.setdefault(name, []).append(np.array(array))
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def _sum(chunks: Sequence[Mapping[str, npt.NDArray]], name: str) -> npt.NDArray:
-    total = np.array(reopened(chunks[0][name]))
-    for chunk in chunks[1:]:
-        total += reopened(chunk[name])
-    return total
+def smallest_integers(array: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
+    """Return counts in the smallest unsigned type that holds them all: files of many runs stay small."""
+    return array.astype(np.min_scalar_type(int(array.max(initial=0))))
 
 
 def _mapped(path: Path, info: zipfile.ZipInfo) -> npt.NDArray:

@@ -19,8 +19,8 @@ from nipype.interfaces.base import (
 )
 from threadpoolctl import threadpool_limits
 
+from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.design import make_design
-from bids_xai.decoding.softmax import gram_matrix
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_samples, varying_voxels
 from bids_xai.inference.permutation import natural_scheme
@@ -45,10 +45,11 @@ class CollectSamples(SimpleInterface):
         n_folds = traits.Int(5, usedefault=True, desc="number of folds of cv kfold")
         random_seed = traits.Int(0, usedefault=True, desc="seed of the folds")
         permute = traits.Str(desc="exchangeability of the labels; absent: what suits the design")
+        exchange_within = traits.Str(desc="column whose levels are blocks of the exchange; absent: none")
 
     class _OutputSpec(TraitedSpec):
         out_data = File(exists=True, desc="float32 matrix (n_samples, n_voxels), .npy")
-        out_gram = File(exists=True, desc="matrix of inner products (n_samples, n_samples), .npy")
+        out_gram = File(exists=True, desc="what they are trained with, .npy (decoding.basis)")
         out_rows = File(exists=True, desc="TSV file, one row per sample")
         out_mask = File(exists=True, desc="mask of the voxels")
         out_design = File(exists=True, desc="classes, labels, blocks and folds, .json")
@@ -69,6 +70,7 @@ class CollectSamples(SimpleInterface):
             cv=inputs.cv,
             n_folds=inputs.n_folds,
             seed=inputs.random_seed,
+            exchange_within=inputs.exchange_within if isdefined(inputs.exchange_within) else None,
         )
         images = [nb.load(path) for path in inputs.in_samples]
         mask = masking.intersect([nb.load(path) for path in inputs.in_masks])
@@ -81,7 +83,7 @@ class CollectSamples(SimpleInterface):
         stack_samples(images, mask, kept, out=data)
         data.flush()
         with threadpool_limits(1):
-            np.save(folder / "gram.npy", gram_matrix(data))
+            training_basis(data).save(folder / "gram.npy")
         rows.iloc[kept].to_csv(folder / "rows.tsv", sep="\t", index=False, na_rep="n/a")
         design.save(folder / "design.json")
         natural = natural_scheme(inputs.cv, design.labels, design.subjects)

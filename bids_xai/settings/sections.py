@@ -202,6 +202,20 @@ class Decoding:
     batch_size: int = option(20, "samples in a minibatch", int, minimum=1)
     n_updates: int = option(10_000, "minibatches in one training", int, minimum=1)
     l2: float = option(0.0, "weight decay", float, minimum=0)
+    clip: float = option(
+        0.0,
+        "outputs are clipped to [CLIP, 1 - CLIP] before training takes their errors (Gotsopoulos' code: .01)",
+        float,
+        minimum=0,
+        maximum=0.5,
+    )
+    bias: bool = option(True, "train a bias", bool)
+    precision: str = option(
+        "single",
+        "numbers of training and importance: 'double' checks 'single' at twice the time and memory",
+        str,
+        choices=lambda: ("single", "double"),
+    )
     random_seed: int = option(0, "seed of everything random", int, minimum=0)
 
 
@@ -210,7 +224,7 @@ class Inference:
     """Importance maps and what they are compared with."""
 
     importance: tuple[str, ...] = option(
-        ("W", "WX", "OD", "LRP-W2", "LRP-z"),
+        ("W", "Haufe", "WX", "OD", "LRP-W2", "LRP-z"),
         "measures of importance",
         str,
         nargs="+",
@@ -239,11 +253,34 @@ class Inference:
         str,
         choices=lambda: PERMUTATIONS,
     )
+    exchange_within: str | None = option(
+        None,
+        "column whose levels are blocks: of what --permute exchanges, only that of one level is. Of the "
+        "events files, participants:COLUMN (such as a site), or subject, session, task or run",
+        str,
+        metavar="COLUMN",
+    )
     tail: str = option(
         "greater",
         "what counts as important: large values, or large absolute values",
         str,
         choices=lambda: ("greater", "two-sided"),
+    )
+    tail_fit: str = option(
+        "none",
+        "p-values that fewer than 10 permutations decide: counted as published, or by a generalised Pareto "
+        "distribution fitted to the tail of the null ('gpd'), where it fits",
+        str,
+        choices=lambda: ("none", "gpd"),
+    )
+    stop_after_exceedances: int | None = option(
+        None,
+        "permutations run in rounds, and end with the round in which so many have reached the mean accuracy "
+        "on the true labels (Besag & Clifford 1991; 10 is usual): saves time where nothing is found "
+        "(default: all run)",
+        int,
+        minimum=1,
+        metavar="H",
     )
     atlas: tuple[str, ...] = option(
         (), "atlases of the region tables: names, or NIfTI files with a TSV beside them", str, nargs="+"
@@ -270,6 +307,9 @@ class Execution:
     )
     device: str = option("auto", "where networks are trained", str, choices=lambda: ("auto", "cpu", "cuda"))
     chunk_size: int = option(
-        10, "trainings per node: what is lost at most when a run is interrupted", int, minimum=1
+        10,
+        "repetitions per node (more where there would be over 200 nodes): lost at most when a run is killed",
+        int,
+        minimum=1,
     )
     allow_downloads: bool = option(False, "templates may be downloaded when they are not here", bool)

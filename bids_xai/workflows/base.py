@@ -53,6 +53,7 @@ def init_single_subject_wf(
     template: tuple[Path | str, Path | str] | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
     bids_dir: Path | str = "",
+    exchange_within: str | None = None,
     **settings: Any,
 ) -> pe.Workflow:
     """Make the samples of one subject and write them as BIDS derivatives.
@@ -75,6 +76,8 @@ def init_single_subject_wf(
         Levels of the target by class.
     bids_dir
         Dataset that sidecars name their sources relative to.
+    exchange_within
+        Column that the rows get, whose levels are blocks (:func:`bids_xai.bids.exchange.with_blocks`).
     **settings
         Parameters of :func:`bids_xai.workflows.samples.init_samples_wf`.
     """
@@ -104,6 +107,9 @@ def init_single_subject_wf(
     )
     if bold:
         write.inputs.repetition_time = inputs.repetition_time
+        write.inputs.events = inputs.events
+    if exchange_within is not None:
+        write.inputs.exchange_within = exchange_within
     if space is not None:
         write.inputs.space = space
     if settings["resolution"] is not None:

@@ -9,10 +9,10 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.chunks import MergeNull, MergeRuns, RunChunk
 from bids_xai.interfaces.collect import CollectSamples
-from bids_xai.interfaces.maps import RegionTable, Summarize, UnivariateMaps
+from bids_xai.interfaces.maps import RegionTable
 from bids_xai.interfaces.outputs import WriteGroup
+from bids_xai.workflows.inference import init_inference_wf
 
 
 def init_group_wf(
@@ -23,14 +23,18 @@ def init_group_wf(
     n_folds: int = 5,
     model: str = "softmax",
     training: Mapping[str, Any] | None = None,
-    importance: Sequence[str] = ("W", "WX", "OD", "LRP-W2", "LRP-z"),
+    precision: str = "single",
+    importance: Sequence[str] = ("W", "Haufe", "WX", "OD", "LRP-W2", "LRP-z"),
     importance_samples: str = "class",
     n_runs: int = 100,
     n_permutations: int = 1000,
     n_null: int = 100,
     alpha: Sequence[float] = (0.001, 0.01, 0.05),
     permute: str | None = None,
+    exchange_within: str | None = None,
     tail: str = "greater",
+    tail_fit: str = "none",
+    stop_after_exceedances: int | None = None,
     atlas: Sequence[str] = (),
     map_scale: float = 1.0,
     random_seed: int = 0,
@@ -45,13 +49,9 @@ def init_group_wf(
 
     .. code-block:: text
 
-        inputnode -> collect -> null (chunks) -> thresholds -+-> real (chunks) -> merge_real --+
-                        |                                    +-> null2 (chunks) -> merge_null2 +-> summarize
-                        +-> univariate --------------------------------------------------------+      |
-                                                               outputnode <- write <- regions <-------+
+        inputnode -> collect -> inference_wf -> regions -> write -> outputnode
 
-    Chunks are cut in pieces of ``chunk_size`` trainings whatever the number of processes, and merge
-    in their order, so that results are the same to the bit.
+    :func:`bids_xai.workflows.inference.init_inference_wf` holds all that is computed of the samples.
 
     Parameters
     ----------
@@ -64,16 +64,25 @@ def init_group_wf(
     model, training
         Name of the classifier (:data:`bids_xai.models.MODELS`) and its parameters
         (:class:`bids_xai.decoding.softmax.SgdParameters`).
+    precision
+        ``"single"``, or ``"double"`` to check it at twice the time and memory.
     importance, importance_samples
         Measures of importance (:data:`bids_xai.attribution.IMPORTANCES`), and whose held-out samples
         a class's map averages: ``"class"`` or ``"all"``.
     n_runs, n_permutations, n_null
-        Trainings on the true labels, on permuted labels, and of the second permuted set.
+        Repetitions on the true labels, on permuted labels, and of the second permuted set.
     alpha, tail
         Significance levels, and ``"greater"`` or ``"two-sided"``.
+    stop_after_exceedances
+        Permutations end once so many have reached the mean accuracy on the true labels; None: all are run
+        (:func:`bids_xai.workflows.inference.init_inference_wf`).
     permute
         Exchangeability of the labels (:data:`bids_xai.inference.PERMUTATIONS`); None chooses what keeps the
         class counts of every fold (:func:`bids_xai.inference.permutation.natural_scheme`).
+    exchange_within
+        Column of the rows whose levels are blocks: labels are exchanged within them only. None: one block.
+    tail_fit
+        ``"gpd"``: small p-values come from the tail of their null (:mod:`bids_xai.inference.tail`).
     atlas
         Atlases of the region tables, by name or path.
     map_scale
@@ -81,7 +90,7 @@ def init_group_wf(
     random_seed
         Seed of everything random.
     chunk_size
-        Trainings per node.
+        Repetitions per node.
     device
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
     omp_nthreads, mem_gb
@@ -122,75 +131,35 @@ def init_group_wf(
     )
     if permute is not None:
         collect.inputs.permute = permute
-    chunk_settings = {
+    if exchange_within is not None:
+        collect.inputs.exchange_within = exchange_within
+    settings: dict[str, Any] = {
         "model": model,
         "training": dict(training or {}),
+        "precision": precision,
         "importance": list(importance),
         "importance_samples": importance_samples,
-        "random_seed": random_seed,
+        "n_runs": n_runs,
+        "n_permutations": n_permutations,
+        "n_null": n_null,
         "alpha": list(alpha),
         "tail": tail,
-        "n_permutations": n_permutations,
+        "tail_fit": tail_fit,
+        "stop_after_exceedances": stop_after_exceedances,
+        "random_seed": random_seed,
         "device": device,
     }
-    stages = {"null": n_permutations, "real": n_runs, "null2": n_null}
-    chunks = {
-        stage: _init_chunks(
-            stage, n, chunk_size, chunk_settings, omp_nthreads, mem_gb, on_gpu=device == "cuda"
-        )
-        for stage, n in stages.items()
-        if n
-    }
-    thresholds = pe.Node(
-        MergeNull(alpha=list(alpha), n_permutations=n_permutations), name="thresholds", mem_gb=mem_gb
-    )
-    merges = {
-        stage: pe.Node(MergeRuns(), name=f"merge_{stage}", mem_gb=mem_gb)
-        for stage in ("real", "null2")
-        if stage in chunks
-    }
-    univariate = pe.Node(UnivariateMaps(), name="univariate", mem_gb=mem_gb)
-    summarize = pe.Node(
-        Summarize(importance=list(importance), alpha=list(alpha), tail=tail),
-        name="summarize",
-        mem_gb=mem_gb,
-    )
-
+    inference = init_inference_wf(chunk_size=chunk_size, omp_nthreads=omp_nthreads, mem_gb=mem_gb, **settings)
     workflow.connect([
         (inputnode, collect, [("samples", "in_samples"), ("rows", "in_rows"), ("masks", "in_masks")]),
-        (collect, univariate, [("out_data", "in_data"), ("out_design", "in_design")]),
-        (chunks["null"], thresholds, [("out_file", "in_files")]),
-        (collect, summarize, [("out_design", "in_design"), ("permute", "permute")]),
-        (univariate, summarize, [("out_file", "in_univariate")]),
-        (thresholds, summarize, [("out_file", "in_null"), ("out_top", "in_top"),
-                                 ("out_thresholds", "in_thresholds")]),
+        (collect, inference, [("out_data", "inputnode.data"), ("out_gram", "inputnode.gram"),
+                              ("out_design", "inputnode.design"), ("permute", "inputnode.permute")]),
     ])  # fmt: skip
-    for stage, node in chunks.items():
-        workflow.connect(
-            [
-                (
-                    collect,
-                    node,
-                    [
-                        ("out_data", "in_data"),
-                        ("out_gram", "in_gram"),
-                        ("out_design", "in_design"),
-                        ("permute", "permute"),
-                    ],
-                )
-            ]
-        )
-        if stage in merges:
-            workflow.connect([
-                (thresholds, node, [("out_thresholds", "in_thresholds")]),
-                (node, merges[stage], [("out_file", "in_files")]),
-                (merges[stage], summarize, [("out_file", f"in_{stage}")]),
-            ])  # fmt: skip
-    _connect_outputs(workflow, inputnode, outputnode, collect, summarize, list(atlas))
+    _connect_outputs(workflow, inputnode, outputnode, collect, inference, list(atlas))
     write = workflow.get_node("write")
     write.inputs.map_scale = map_scale
     origin = dict(provenance or {})
-    own = {**chunk_settings, "cv": cv, "n_folds": n_folds, "atlas": list(atlas), "map_scale": map_scale}
+    own = {**settings, "cv": cv, "n_folds": n_folds, "atlas": list(atlas), "map_scale": map_scale}
     origin["settings"] = {**origin.get("settings", {}), **own}
     write.inputs.provenance = origin
     if output_dir is not None:
@@ -198,43 +167,20 @@ def init_group_wf(
     return workflow
 
 
-def _init_chunks(
-    stage: str,
-    n: int,
-    chunk_size: int,
-    settings: Mapping[str, Any],
-    n_procs: int,
-    mem_gb: float,
-    *,
-    on_gpu: bool,
-) -> pe.MapNode:
-    starts = list(range(0, n, chunk_size))
-    node = pe.MapNode(
-        RunChunk(stage=stage, n_threads=n_procs, use_gpu=on_gpu, **settings),
-        iterfield=["start", "stop"],
-        name=stage,
-        mem_gb=mem_gb,
-        n_procs=n_procs,
-    )
-    node.inputs.start = starts
-    node.inputs.stop = [min(start + chunk_size, n) for start in starts]
-    return node
-
-
 def _connect_outputs(
     workflow: pe.Workflow,
     inputnode: pe.Node,
     outputnode: pe.Node,
     collect: pe.Node,
-    summarize: pe.Node,
+    inference: pe.Workflow,
     atlases: list[str],
 ) -> None:
     write = pe.Node(WriteGroup(), name="write")
     workflow.connect([
         (inputnode, write, [("background", "in_background")]),
         (collect, write, [("out_mask", "in_mask"), ("out_rows", "in_rows"), ("out_design", "in_design")]),
-        (summarize, write, [("out_maps", "in_maps"), ("out_tables", "in_tables"),
-                            ("out_summary", "in_summary")]),
+        (inference, write, [("outputnode.maps", "in_maps"), ("outputnode.tables", "in_tables"),
+                            ("outputnode.summary", "in_summary")]),
         (write, outputnode, [("out_dir", "out_dir"), ("out_report", "report")]),
     ])  # fmt: skip
     if atlases:
@@ -242,6 +188,6 @@ def _connect_outputs(
         regions.inputs.atlas = atlases
         workflow.connect([
             (collect, regions, [("out_mask", "in_mask"), ("out_design", "in_design")]),
-            (summarize, regions, [("out_maps", "in_maps"), ("out_summary", "in_summary")]),
+            (inference, regions, [("outputnode.maps", "in_maps"), ("outputnode.summary", "in_summary")]),
             (regions, write, [("out_table", "in_regions")]),
         ])  # fmt: skip

@@ -53,6 +53,7 @@ def run(n_voxels: int, runs: int) -> None:
         rows["run"] = "1"
         rows["event"] = np.tile(np.arange(20), 4)
         rows["onset"] = rows["event"] * 10.0
+        rows["duration"], rows["first_volume"], rows["last_volume"] = 5.0, 0, 0
         rows["trial_type"] = rows["class"] = np.tile(["a", "b"], 40)
         rows.to_csv(folder / "rows.tsv", sep="\t", index=False)
         shape = (n_voxels // 100, 10, 10)

@@ -31,11 +31,11 @@ def visits(tmp_path: Path) -> Path:
 
 def test_groups_of_people(visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subjects = query(visits, modality="T1w", target="group")
-    design, rows = plan_group(settings(), subjects, [])
+    design, rows = plan_group(settings(), subjects, [], visits)
     assert design.classes == ("control", "patient")
     assert len(rows) == 16
     assert len(design.folds) == 8
-    print_plan(settings(), subjects, [], 1)
+    print_plan(settings(), subjects, [], visits, 1)
     text = capsys.readouterr().out
     assert "Labels are exchanged by: between" in text
     # 8 people, 4 of a class: 70 relabelings, and 19 permutations.
@@ -47,23 +47,36 @@ def test_groups_of_people(visits: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_design_of_few_relabelings_says_so(visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subjects = query(visits, modality="T1w", target="group")
     few = settings(decoding={"cv": "kfold", "n_folds": 4})
-    design, _ = plan_group(few, subjects, [])
+    design, _ = plan_group(few, subjects, [], visits)
     assert [np.bincount(design.labels[fold.test]).tolist() for fold in design.folds] == [[2, 2]] * 4
-    print_plan(few, subjects, [], 1)
+    print_plan(few, subjects, [], visits, 1)
     text = capsys.readouterr().out
     # A patient and a control of each of four folds may change places.
     assert "Smallest p that this design can reach: 0.0625" in text
     assert "alpha 0.05 cannot be reached: the labels of this design" in text
 
 
+def test_models_are_counted_with_and_without_stopping(
+    visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subjects = query(visits, modality="T1w", target="group")
+    print_plan(settings(), subjects, [], visits, 1)
+    assert "Models: 184 (2 on the true labels, 19 permuted, 2 of the second set" in capsys.readouterr().out
+    print_plan(settings(inference={"stop_after_exceedances": 5}), subjects, [], visits, 1)
+    assert "Models: at most 200 (2 on the true labels, twice, 19 permuted" in capsys.readouterr().out
+
+
 def test_states_within_people_are_exchanged_within_them(visits: Path) -> None:
     subjects = query(visits, modality="T1w", target="sessions:state")
     within = settings(samples={"target": "sessions:state"}, inference={"permute": "subject"})
-    design, _ = plan_group(within, subjects, [])
+    design, _ = plan_group(within, subjects, [], visits)
     assert design.classes == ("early", "late")
     with pytest.raises(InputError, match=r"one person belong to different classes"):
         plan_group(
-            settings(samples={"target": "sessions:state"}, inference={"permute": "between"}), subjects, []
+            settings(samples={"target": "sessions:state"}, inference={"permute": "between"}),
+            subjects,
+            [],
+            visits,
         )
 
 
@@ -81,7 +94,7 @@ def test_states_within_people_are_exchanged_within_them(visits: Path) -> None:
 def test_designs_that_leak_or_exchange_nothing(visits: Path, sections: dict, message: str) -> None:
     subjects = query(visits, modality="T1w", target="group")
     with pytest.raises(InputError, match=message):
-        plan_group(settings(**sections), subjects, [])
+        plan_group(settings(**sections), subjects, [], visits)
 
 
 def test_runs_that_an_engine_registers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +102,34 @@ def test_runs_that_an_engine_registers(tmp_path: Path, capsys: pytest.CaptureFix
     for folder in bids.glob("sub-*"):
         write_head(folder / "anat" / f"{folder.name}_T1w.nii.gz", np.random.default_rng(0))
     chosen = settings(preprocessing={"modality": "bold"}, samples={"target": "trial_type"})
-    print_plan(chosen, query(bids), [], 1)
+    print_plan(chosen, query(bids), [], bids, 1)
     text = capsys.readouterr().out
     assert "about 28594 voxels" in text
     assert "Labels are exchanged by: subject" in text
+
+
+def test_blocks_are_planned_with_and_limit_the_smallest_p(
+    visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subjects = query(visits, modality="T1w", target="group")
+    lines = (visits / "participants.tsv").read_text().splitlines()
+    sites = ["site", *("AABBAABB")]
+    text = "\n".join(f"{line}\t{site}" for line, site in zip(lines, sites, strict=True))
+    (visits / "participants.tsv").write_text(text + "\n")
+    within = settings(inference={"exchange_within": "participants:site", "n_permutations": 99})
+    print_plan(within, subjects, [], visits, 1)
+    out = capsys.readouterr().out
+    assert "exchanged by: between, within each level of participants:site" in out
+    # Two patients and two controls at each of two sites: 6 x 6 relabelings.
+    assert "Smallest p that this design can reach: 0.0278" in out
+    with pytest.raises(InputError, match="nothing can be exchanged"):
+        plan_group(settings(inference={"exchange_within": "group"}), subjects, [], visits)
+    with pytest.raises(InputError, match="has no column 'scanner'"):
+        plan_group(settings(inference={"exchange_within": "scanner"}), subjects, [], visits)
+
+
+def test_tails_of_too_few_permutations_are_refused(visits: Path) -> None:
+    subjects = query(visits, modality="T1w", target="group")
+    with pytest.raises(InputError, match=r"19 permutations(.|\n)*raise --n-permutations"):
+        plan_group(settings(inference={"tail_fit": "gpd"}), subjects, [], visits)
+    plan_group(settings(inference={"tail_fit": "gpd", "n_permutations": 450}), subjects, [], visits)

@@ -12,6 +12,7 @@ from nipype.interfaces.base import isdefined
 from nipype.pipeline import engine as pe
 
 from bids_xai.bids.records import AnatomicalRecord, RunRecord, SubjectRecord
+from bids_xai.phantom.scenarios import ScenarioParameters
 from bids_xai.workflows import ENGINES, RAW_ENGINES, fsl_anatomical, fsl_functional
 from bids_xai.workflows.aligned import init_derivatives_preproc_wf, init_none_preproc_wf
 from bids_xai.workflows.anatomical import init_coregistration_wf, init_t1w_wf
@@ -26,6 +27,8 @@ from bids_xai.workflows.figures import init_figures_wf
 from bids_xai.workflows.fsl import init_fsl_preproc_wf
 from bids_xai.workflows.functional import init_bold_wf
 from bids_xai.workflows.grid import init_grid_wf
+from bids_xai.workflows.inference import init_inference_wf
+from bids_xai.workflows.scenarios import init_scenario_wf
 
 MODALITIES = ("bold", "T1w", "FLAIR")
 FACTORIES: list[tuple[Callable[..., pe.Workflow], dict[str, object]]] = [
@@ -46,6 +49,8 @@ FACTORIES: list[tuple[Callable[..., pe.Workflow], dict[str, object]]] = [
     (fsl_functional.init_fsl_high_pass_wf, {"sigma": 55}),
     (init_figures_wf, {}),
     (init_samples_wf, {}),
+    (init_inference_wf, {}),
+    (init_scenario_wf, {"parameters": ScenarioParameters(), "label": "1"}),
     (init_group_wf, {}),
 ]
 
@@ -193,7 +198,31 @@ def test_one_graph_per_subject_and_a_computed_mask_where_none_is_given(tmp_path:
 
 
 def test_chunks_do_not_depend_on_the_number_of_processes() -> None:
-    workflow = init_group_wf(n_runs=25, n_permutations=20, n_null=0, chunk_size=10)
+    workflow = init_inference_wf(n_runs=25, n_permutations=20, n_null=0, chunk_size=10)
     real = workflow.get_node("real")
     assert list(zip(real.inputs.start, real.inputs.stop, strict=True)) == [(0, 10), (10, 20), (20, 25)]
     assert workflow.get_node("null2") is None
+
+
+def test_many_repetitions_make_larger_chunks_not_more_nodes() -> None:
+    null = init_inference_wf(n_permutations=10_001, n_null=0).get_node("null")
+    assert len(null.inputs.start) <= 200
+    assert null.inputs.stop[-1] == 10_001
+    assert null.inputs.start[1:] == null.inputs.stop[:-1]
+    assert null.inputs.chunk_size == null.inputs.stop[0]
+
+
+@pytest.mark.parametrize("stage", ["null", "real", "null2"])
+def test_a_ledger_is_made_of_all_that_decides_its_chunks(stage: str) -> None:
+    workflow = init_inference_wf(training={"l2": 0.5}, random_seed=3)
+    ledger, chunks = workflow.get_node(f"{stage}_ledger"), workflow.get_node(stage)
+    ends = {name: workflow._graph.in_edges(node, data=True) for name, node in (("l", ledger), ("c", chunks))}
+    arriving = {
+        name: {(source.name, *pair) for source, _, edge in edges for pair in edge["connect"]}
+        for name, edges in ends.items()
+    }
+    assert arriving["c"] - arriving["l"] == {(ledger.name, "out_ledger", "in_ledger")}
+    assert arriving["l"] <= arriving["c"]
+    not_deciding = {"start", "stop", "limit", "in_ledger", "n_threads", "use_gpu"}
+    for name in set(chunks.interface.inputs.copyable_trait_names()) - not_deciding:
+        assert getattr(ledger.inputs, name) == getattr(chunks.inputs, name), name
