@@ -7,7 +7,27 @@ from typing import Any
 from bids_xai.bids.events import ROW_COLUMNS
 
 _METHOD = {"method": "Measure of importance", "class": "Class"}
+_TEST = {
+    "p": "(b + 1) / (m + 1), b of m permutations being at least as accurate as the mean; or see p_by",
+    "p_by": {
+        "Description": "Where p comes from",
+        "Levels": {
+            "counted": "from counting permutations",
+            "gpd": "from a generalised Pareto distribution fitted to the tail of the permutations",
+            "sequential": "h / l, the h-th permutation that is as accurate being the l-th, where it stopped",
+        },
+    },
+    "n_permutations": "Number of permutations, m",
+}
 _ALPHA = {"alpha": "Significance level"}
+
+_RECOVERY = {
+    "n_voxels": "Voxels that are found",
+    "accuracy": "Share of all voxels that are rightly found or rightly not found",
+    "FDR": "Share of the found voxels that are not of the pattern; 0 where none is found",
+    "FOR": "Share of the voxels not found that are of the pattern; 0 where all are found",
+    "sensitivity": "Share of the pattern's voxels that are found",
+}
 
 TABLE_COLUMNS: dict[str, dict[str, Any]] = {
     "samples": ROW_COLUMNS,
@@ -30,8 +50,36 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "null_mean": "Mean accuracy over the permutations",
         "null_sd": "Standard deviation over the permutations",
         "null_max": "Largest accuracy among the permutations",
-        "p": "(b + 1) / (m + 1), b of m permutations being at least as accurate as the mean",
-        "n_permutations": "Number of permutations, m",
+        **_TEST,
+    },
+    "subject_tests": {
+        "subject": "Participant label without 'sub-'",
+        "chance": "One over the number of classes",
+        "mean": "Mean accuracy of the participant's held-out samples over the repetitions on the true labels",
+        "sd": "Standard deviation over the repetitions on the true labels",
+        "null_mean": "Mean accuracy over the permutations",
+        "null_sd": "Standard deviation over the permutations",
+        "null_low": "2.5 % quantile of the permutations",
+        "null_high": "97.5 % quantile of the permutations",
+        "null_max": "Largest accuracy among the permutations",
+        **_TEST,
+    },
+    "prevalence": {
+        "scope": "'all' for all held-out samples, else the class whose samples are scored",
+        "n_subjects": "Number of participants, N",
+        "mean": "Mean over the participants of their mean accuracy over the repetitions on the true labels",
+        "null_mean": "Mean accuracy over permutations and participants",
+        "null_95": "95 % quantile of the mean over the participants in groups of chance",
+        "p_mean": "(b + 1) / (n_draws + 1), b groups of chance reaching the mean (Stelzer et al. 2013)",
+        "minimum": "Smallest accuracy among the participants in the first repetition on the true labels",
+        "p_global": "p that no participant's accuracy is above chance (Allefeld et al. 2016)",
+        "p_global_corrected": "The same, family-wise over the classes (of 'all' as it is)",
+        "p_majority": "p that at most half of the population has an accuracy above chance",
+        "p_majority_corrected": "The same, family-wise over the classes (of 'all' as it is)",
+        "prevalence": "Largest share of the population rejected as too small at .05; n/a if none is",
+        "prevalence_corrected": "The same, family-wise over the classes (of 'all' as it is)",
+        "n_permutations": "Number of permutations of every participant, m",
+        "n_draws": "Number of groups of chance, each of one permutation of every participant",
     },
     "confusion": {
         "kind": {"Description": "Labels", "Levels": {"real": "true labels", "null": "permuted labels"}},
@@ -60,6 +108,13 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "n_voxels_fdr": "Voxels with a false discovery rate of alpha (Benjamini and Hochberg)",
         "n_voxels_reproducible": "Voxels whose reproducibility exceeds the reproducibility threshold",
     },
+    "tails": {
+        **_METHOD,
+        "n_voxels_p_few": "Voxels whose importance fewer than 10 permutations reach",
+        "n_voxels_p_fitted": "Of these, voxels whose p comes from the fitted tail of their permutations",
+        "n_voxels_pfwer_few": "Voxels whose importance fewer than 10 of the maxima over the voxels reach",
+        "n_voxels_pfwer_fitted": "Of these, voxels whose family-wise p comes from the maxima's fitted tail",
+    },
     "regions": {
         "atlas": "Atlas",
         "index": "Number of the region in the atlas",
@@ -74,5 +129,27 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "peak_x": {"Description": "Position of the peak, left to right", "Units": "mm"},
         "peak_y": {"Description": "Position of the peak, posterior to anterior", "Units": "mm"},
         "peak_z": {"Description": "Position of the peak, inferior to superior", "Units": "mm"},
+    },
+    "recovery": {
+        "method": "Measure of importance",
+        "class": "Class, or 'mean' over the classes",
+        **_ALPHA,
+        "reproducibility": "Share of the repetitions in which a voxel must pass to be found",
+        **_RECOVERY,
+    },
+    "discoveries": {
+        "method": "Measure of importance, or 't' for the univariate test of one class against the others",
+        "class": "Class, or 'mean' over the classes",
+        **_ALPHA,
+        "criterion": {
+            "Description": "What makes a voxel found",
+            "Levels": {
+                "p": "its own p-value is at most alpha",
+                "FDR": "false discovery rate over the voxels (Benjamini and Hochberg)",
+                "FWER": "family-wise over the voxels (max-statistic; Bonferroni for t)",
+                "reproducibility": "it is more reproducible than any voxel by chance",
+            },
+        },
+        **_RECOVERY,
     },
 }

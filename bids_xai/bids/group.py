@@ -19,6 +19,7 @@ import pandas as pd
 from bids_xai import __version__
 from bids_xai.bids.columns import TABLE_COLUMNS
 from bids_xai.bids.descriptions import write_json, write_tsv
+from bids_xai.bids.exchange import DESCRIPTION
 from bids_xai.bids.names import group_map_path, group_table_path, sanitize_all
 from bids_xai.decoding.design import Design
 from bids_xai.images.grids import image_like
@@ -28,11 +29,12 @@ PACKAGES = (
     "antspyx", "deepbet", "nibabel", "nilearn", "nipype", "nitransforms", "numba", "numpy", "pandas",
     "pybids", "scikit-learn", "scipy", "torch",
 )  # fmt: skip
-PER_METHOD = ("mean", "p", "reproducibility", "thresholded", "fwer")
+PER_METHOD = ("mean", "p", "pfwer", "reproducibility", "thresholded", "fwer")
 SCALED = ("mean", "thresholded", "fwer")
 DESCRIPTIONS = {
     "mean": "Importance, mean over the trainings on the true labels",
     "p": "Permutation p-value of the mean importance; 1 where it is larger than the largest level",
+    "pfwer": "Family-wise permutation p-value of the mean importance (max-statistic over the voxels)",
     "reproducibility": "Share of the trainings in which the importance exceeds the voxel's threshold",
     "thresholded": "Mean importance where it exceeds the voxel's permutation threshold, else 0",
     "fwer": "Mean importance where it exceeds the family-wise (max-statistic) threshold, else 0",
@@ -160,7 +162,7 @@ def _write_map(results: GroupResults, stat: str, voxels: npt.NDArray, path: Path
     path.parent.mkdir(parents=True, exist_ok=True)
     scale = results.map_scale if stat in SCALED else 1.0
     image = unmask(voxels.astype(np.float32) * np.float32(scale), results.mask)
-    if stat == "p":
+    if stat in ("p", "pfwer"):
         # Outside the mask nothing was tested: 0 would read as significant.
         data = np.asarray(image.dataobj).copy()
         data[np.asarray(results.mask.dataobj) == 0] = 1
@@ -182,7 +184,10 @@ def _write_tables(results: GroupResults, staging: Path) -> dict[str, Any]:
     written: dict[str, Any] = {}
     for name, table in {"samples": results.rows, "folds": folds, **results.tables}.items():
         path = group_table_path(name.replace("_", ""), entities=results.entities)
-        write_tsv(staging / path, table, TABLE_COLUMNS[name])
+        columns = TABLE_COLUMNS[name]
+        if name == "samples":
+            columns = {**columns, **dict.fromkeys(table.columns.difference(list(columns)), DESCRIPTION)}
+        write_tsv(staging / path, table, columns)
         written[name] = str(path.relative_to("group"))
     written["regions"] = []
     for number, table in enumerate(results.regions, start=1):

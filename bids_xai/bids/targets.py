@@ -139,7 +139,7 @@ def _row(search: Search, file: BidsFile, raw: Sequence[BidsFile], table: str) ->
     return folder / f"{stem}_scans.tsv", path.relative_to(folder).as_posix()
 
 
-def read_levels(path: Path, key: str, column: str) -> dict[str, str]:
+def read_levels(path: Path, key: str, column: str, option: str = "--target") -> dict[str, str]:
     """Return the levels of a column by what each row is of.
 
     Parameters
@@ -151,6 +151,8 @@ def read_levels(path: Path, key: str, column: str) -> dict[str, str]:
         their ``sub-`` or ``ses-`` where they lack it.
     column
         Column with the levels.
+    option
+        What names the column on the command line, for messages.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def read_levels(path: Path, key: str, column: str) -> dict[str, str]:
         raise InputError(
             f"{path} does not exist.",
             f"a tab-separated table with the columns {key} and {column}",
-            f"add it, or choose another --target ({', '.join(f'{name}:COLUMN' for name in TABLES)})",
+            f"add it, or choose another {option} ({', '.join(f'{name}:COLUMN' for name in TABLES)})",
         )
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -175,7 +177,7 @@ def read_levels(path: Path, key: str, column: str) -> dict[str, str]:
                 f"{path} has no column {name!r}.",
                 f"one of its columns: {', '.join(map(str, table.columns))}",
                 nearest_name(name, list(map(str, table.columns)))
-                or (f"add it: BIDS requires {key}" if name == key else "choose a column with --target"),
+                or (f"add it: BIDS requires {key}" if name == key else f"choose a column with {option}"),
             )
     prefix = {"participant_id": "sub-", "session_id": "ses-"}.get(key, "")
     levels: dict[str, str] = {}

@@ -15,6 +15,8 @@ import pandas as pd
 from bids_xai.decoding.splits import Fold, make_folds
 from bids_xai.errors import InputError
 
+Codes = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Design:
@@ -28,6 +30,10 @@ class Design:
         int64 codes, shape (n,): class, person, run (unique over people) and event (unique over runs).
     folds
         Training and test samples of every fold.
+    people
+        Labels of the people; a code of ``subjects`` is an index into them.
+    blocks
+        int64 codes, shape (n,): block within which labels are exchanged (a scanner, say). None: one block.
     """
 
     classes: tuple[str, ...]
@@ -36,6 +42,20 @@ class Design:
     runs: npt.NDArray[np.int64]
     events: npt.NDArray[np.int64]
     folds: tuple[Fold, ...]
+    people: tuple[str, ...]
+    blocks: npt.NDArray[np.int64] | None = None
+
+    @property
+    def exchange_codes(self) -> tuple[Codes, Codes, Codes, Codes, Codes | None]:
+        """What labels are exchanged by: codes of subjects, runs, events, folds, and blocks (or None)."""
+        return self.subjects, self.runs, self.events, self.left_out, self.blocks
+
+    @property
+    def within_people(self) -> bool:
+        """Whether every fold trains and tests on the samples of one and the same person."""
+        return all(
+            len(np.unique(self.subjects[np.concatenate([fold.train, fold.test])])) == 1 for fold in self.folds
+        )
 
     @property
     def left_out(self) -> npt.NDArray[np.int64]:
@@ -47,13 +67,14 @@ class Design:
 
     def save(self, path: Path) -> None:
         """Write the design as JSON."""
-        content: dict[str, Any] = {"classes": list(self.classes)}
+        content: dict[str, Any] = {"classes": list(self.classes), "people": list(self.people)}
         for name in ("labels", "subjects", "runs", "events"):
             content[name] = getattr(self, name).tolist()
         content["folds"] = [
             {"name": fold.name, "train": fold.train.tolist(), "test": fold.test.tolist()}
             for fold in self.folds
         ]
+        content["blocks"] = None if self.blocks is None else self.blocks.tolist()
         path.write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod
@@ -65,11 +86,24 @@ class Design:
             for fold in content["folds"]
         )
         codes = {name: np.array(content[name], np.int64) for name in ("labels", "subjects", "runs", "events")}
-        return cls(classes=tuple(content["classes"]), folds=folds, **codes)
+        blocks = content["blocks"]
+        return cls(
+            classes=tuple(content["classes"]),
+            folds=folds,
+            people=tuple(content["people"]),
+            blocks=None if blocks is None else np.array(blocks, np.int64),
+            **codes,
+        )
 
 
 def make_design(
-    rows: pd.DataFrame, *, classes: Sequence[str] = (), cv: str = "subject", n_folds: int = 5, seed: int = 0
+    rows: pd.DataFrame,
+    *,
+    classes: Sequence[str] = (),
+    cv: str = "subject",
+    n_folds: int = 5,
+    seed: int = 0,
+    exchange_within: str | None = None,
 ) -> tuple[Design, npt.NDArray[np.int64]]:
     """Return the design of labelled rows, and which rows it is of.
 
@@ -82,6 +116,9 @@ def make_design(
         Classes in their order; rows of others are left out. Empty: all, sorted.
     cv, n_folds, seed
         See :func:`bids_xai.decoding.splits.make_folds`.
+    exchange_within
+        Column of ``rows`` whose levels are the blocks; ``TABLE:COLUMN`` names the same column. None: one
+        block.
 
     Returns
     -------
@@ -92,7 +129,7 @@ def make_design(
     Raises
     ------
     InputError
-        A class has no samples, there is one class, or the folds cannot be made.
+        A class has no samples, there is one class, the folds cannot be made, or there is no such column.
     """
     names = tuple(dict.fromkeys(classes)) or tuple(sorted(rows["class"].unique()))
     absent = [name for name in names if name not in set(rows["class"])]
@@ -114,6 +151,8 @@ def make_design(
         runs=_codes(chosen, run_columns),
         events=_codes(chosen, [*run_columns, "event"]),
         folds=tuple(make_folds(cv, chosen, labels, n_folds=n_folds, seed=seed)),
+        people=tuple(chosen["subject"].drop_duplicates().astype(str)),
+        blocks=None if exchange_within is None else _blocks(chosen, exchange_within),
     )
     return design, kept
 
@@ -121,3 +160,22 @@ def make_design(
 def _codes(rows: pd.DataFrame, columns: list[str]) -> npt.NDArray[np.int64]:
     codes = rows.groupby(columns, sort=False, dropna=False).ngroup()
     return np.array(codes.tolist(), dtype=np.int64)
+
+
+def _blocks(rows: pd.DataFrame, exchange_within: str) -> npt.NDArray[np.int64]:
+    column = exchange_within.rpartition(":")[2]
+    if column not in rows:
+        raise InputError(
+            f"--exchange-within {exchange_within}: the samples have no column {column!r}.",
+            f"one of {', '.join(rows.columns)}",
+            "run the participant level again with the same --exchange-within, which adds it",
+        )
+    missing = rows[column].isna() | rows[column].astype(str).isin(["", "n/a"])
+    if missing.any():
+        raise InputError(
+            f"--exchange-within {exchange_within}: {int(missing.sum())} of {len(rows)} samples have no level "
+            f"(sub-{rows['subject'][missing].iloc[0]}).",
+            "a level for every sample",
+            "add it to the table, or leave those people out with --participant-label",
+        )
+    return _codes(rows, [column])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,7 @@ def permute_labels(
     events: Codes,
     rng: np.random.Generator,
     folds: Codes | None = None,
+    blocks: Codes | None = None,
 ) -> Codes:
     """Return labels as chance would deal them.
 
@@ -82,6 +84,9 @@ def permute_labels(
         Number of the fold that leaves every sample out: ``"fold"`` and ``"between"`` exchange events and
         people of one fold only, so that the folds keep their class counts. None: one fold; ``"between"``
         also takes folds of one person each as one.
+    blocks
+        Block of every sample, such as a scanner: of what a scheme exchanges, only that of one block is. None:
+        one block.
 
     Returns
     -------
@@ -91,11 +96,11 @@ def permute_labels(
     Raises
     ------
     InputError
-        The samples of an event (a person) differ in class, or no block holds two classes.
+        The samples of an event (a person) differ in class or block, or no block holds two classes.
     """
-    exchange: Exchange = PERMUTATIONS[scheme].load()(Origin(subjects, runs, events, folds))
+    exchange = _exchange(scheme, Origin(subjects, runs, events, folds), blocks)
     dealt = y[exchange.first].copy()
-    _check_exchangeable(y, dealt, exchange, scheme)
+    _check_exchangeable(y, dealt, exchange, scheme, within_blocks=blocks is not None)
     for block in np.unique(exchange.blocks):
         members = np.flatnonzero(exchange.blocks == block)
         dealt[members] = dealt[rng.permutation(members)]
@@ -162,34 +167,67 @@ def p_value(observed: float, null: npt.NDArray[np.float64]) -> float:
 
     Phipson and Smyth (2010): never 0, and valid.
     """
-    # Sums of the same counts may differ in the last bit: a tie counts as reached.
-    reached = np.count_nonzero(null >= observed - 1e-12)
-    return float((reached + 1) / (len(null) + 1))
+    return float((np.count_nonzero(reaches(null, observed)) + 1) / (len(null) + 1))
 
 
-def smallest_p(
-    n_permutations: int,
+def reaches(null: npt.NDArray[np.float64], observed: float) -> npt.NDArray[np.bool_]:
+    """Return which null values are at least the observed one; ties count."""
+    # Sums of the same counts may differ in the last bit.
+    return np.asarray(null >= observed - 1e-12)
+
+
+def design_p(
     y: Codes,
     scheme: str,
     subjects: Codes,
     runs: Codes,
     events: Codes,
     folds: Codes | None = None,
+    blocks: Codes | None = None,
 ) -> float:
-    """Return the smallest p-value that a number of permutations and a design can give.
+    """Return the smallest p-value that a design can give, however many permutations there are.
 
-    ``max(1 / (m + 1), 1 / number of distinct relabelings)``; parameters as in :func:`permute_labels`.
+    One over the number of distinct relabelings; parameters as in :func:`permute_labels`.
     """
-    exchange: Exchange = PERMUTATIONS[scheme].load()(Origin(subjects, runs, events, folds))
+    exchange = _exchange(scheme, Origin(subjects, runs, events, folds), blocks)
     labels = y[exchange.first]
     log_number = 0.0
     for block in np.unique(exchange.blocks):
         counts = np.bincount(labels[exchange.blocks == block])
         log_number += gammaln(counts.sum() + 1) - gammaln(counts + 1).sum()
-    return float(max(1.0 / (n_permutations + 1), np.exp(-log_number)))
+    return float(np.exp(-log_number))
 
 
-def _check_exchangeable(y: Codes, of_units: Codes, exchange: Exchange, scheme: str) -> None:
+def smallest_p(n_permutations: int, y: Codes, scheme: str, *codes: Any, **more: Any) -> float:
+    """Return the smallest p-value that counting a number of permutations of a design can give.
+
+    ``max(1 / (m + 1), 1 / number of distinct relabelings)``; parameters as in :func:`design_p`.
+    """
+    return max(1.0 / (n_permutations + 1), design_p(y, scheme, *codes, **more))
+
+
+def _exchange(scheme: str, of: Origin, blocks: Codes | None) -> Exchange:
+    """Return what a scheme exchanges, within blocks of the samples."""
+    exchange: Exchange = PERMUTATIONS[scheme].load()(of)
+    if blocks is None:
+        return exchange
+    if not np.array_equal(blocks[exchange.first][exchange.units], blocks):
+        unit = "person" if scheme == "between" else "event"
+        raise InputError(
+            f"The samples of one {unit} are of different levels of the --exchange-within column.",
+            f"one level per {unit}, whose samples --permute {scheme} keeps together",
+            "choose a column that is constant within people, such as a site"
+            if unit == "person"
+            else "choose a column that is constant within events",
+        )
+    of_units = np.stack([exchange.blocks, blocks[exchange.first]])
+    _, cells = np.unique(of_units, axis=1, return_inverse=True)
+    return replace(exchange, blocks=cells.reshape(-1).astype(np.int64))
+
+
+def _check_exchangeable(
+    y: Codes, of_units: Codes, exchange: Exchange, scheme: str, *, within_blocks: bool
+) -> None:
     people = scheme == "between"
     if not np.array_equal(of_units[exchange.units], y):
         unit = "person" if people else "event"
@@ -202,10 +240,14 @@ def _check_exchangeable(y: Codes, of_units: Codes, exchange: Exchange, scheme: s
         )
     if len(np.unique(np.stack([exchange.blocks, of_units]), axis=1).T) == len(np.unique(exchange.blocks)):
         block, unit = ("fold", "people") if people else (scheme, "events")
+        level = " and level of the --exchange-within column" if within_blocks else ""
         raise InputError(
-            f"With --permute {scheme} nothing can be exchanged: every {block} has {unit} of one class only.",
-            f"{unit} of two or more classes within a {block}",
-            _REMEDIES.get(scheme, "choose classes that the samples have"),
+            f"With --permute {scheme} nothing can be exchanged: every {block}{level} has {unit} of one class "
+            "only.",
+            f"{unit} of two or more classes within a {block}{level}",
+            "leave out --exchange-within, or name another column"
+            if within_blocks
+            else _REMEDIES.get(scheme, "choose classes that the samples have"),
         )
 
 

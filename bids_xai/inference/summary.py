@@ -10,13 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_xai.decoding.scores import accuracy, class_accuracy
+from bids_xai.inference.accuracy import (
+    FITTED,
+    accuracy_table,
+    accuracy_tests,
+    confusion_table,
+    prevalence_table,
+    subject_tests,
+)
 from bids_xai.inference.null import sided
-from bids_xai.inference.permutation import p_value
 from bids_xai.inference.reproducibility import reproducibility_curve, reproducibility_threshold
-from bids_xai.inference.thresholds import false_discovery, family_thresholds, p_map, rank
+from bids_xai.inference.tail import COUNTED_FROM, tail_family_p_map, tail_p_map
+from bids_xai.inference.thresholds import (
+    false_discovery,
+    family_p_map,
+    family_thresholds,
+    p_map,
+    rank,
+)
 
-ALL = "all"
 PREFERRED_ALPHA = 0.01
 # A voxel that passes in more than half of the runs counts as found by a method (Gotsopoulos et al. 2018: 500
 # of 1000), and an absolute t below 1 as no univariate difference.
@@ -36,7 +48,7 @@ class Runs:
     total
         Sum of the maps, shape (n_methods, n_classes, n_voxels).
     confusions
-        Counts of every run, shape (n_runs, n_classes, n_classes).
+        Counts of every run and person, shape (n_runs, n_subjects, n_classes, n_classes).
     """
 
     counts: npt.NDArray[np.int32]
@@ -65,7 +77,7 @@ class Null:
     maxima
         Maximum over the voxels, shape (n_runs, n_methods, n_classes).
     confusions
-        Counts of every run, shape (n_runs, n_classes, n_classes).
+        Counts of every run and person, shape (n_runs, n_subjects, n_classes, n_classes).
     """
 
     top: npt.NDArray[np.float32]
@@ -97,9 +109,14 @@ def summarize(
     univariate: Mapping[str, npt.NDArray[np.float32]],
     *,
     classes: Sequence[str],
+    people: Sequence[str],
     methods: Sequence[str],
     alphas: Sequence[float],
     tail: str = "greater",
+    tail_fit: str = "none",
+    smallest: float = 0.0,
+    exceedances: int = 0,
+    population: np.random.Generator | None = None,
 ) -> Summary:
     """Threshold the importance maps and put everything into tables.
 
@@ -109,16 +126,28 @@ def summarize(
         The runs, their null, and the second null set (None if there was none).
     univariate
         ``t``, shape (n_classes, n_voxels), and ``F``, shape (n_voxels,).
-    classes, methods, alphas
+    classes, people, methods, alphas
         Names and levels, in the order of the arrays.
     tail
         ``"greater"`` or ``"two-sided"``.
+    tail_fit
+        ``"none"``: all p-values are counted; ``"gpd"``: small ones come from the tail of their null
+        (:mod:`bids_xai.inference.tail`). Thresholds are those of counting.
+    smallest
+        One over the number of distinct relabelings: no p-value lies below.
+    exceedances
+        What permuting stopped at (:func:`bids_xai.inference.accuracy.accuracy_tests`); 0: it did not.
+    population
+        Source of the groups that the inference to the population draws
+        (:func:`bids_xai.inference.accuracy.prevalence_table`); None: there is no such inference.
     """
     mean = (real.total / len(real)).astype(np.float32)
     compared = sided(mean, tail)
     family = family_thresholds(null.maxima, alphas)
     reproducibility = real.reproducibility
-    maps: dict[str, npt.NDArray] = {"mean": mean, "p": p_map(compared, null.top, len(null)), **univariate}
+    counted = {"p": p_map(compared, null.top, len(null)), "pfwer": family_p_map(compared, null.maxima)}
+    p_maps = counted if tail_fit != FITTED else _tail_p_maps(counted, compared, null, smallest)
+    maps = {"mean": mean, **p_maps, **univariate}
     for number in range(len(alphas)):
         maps[f"reproducibility-{number}"] = reproducibility[number]
         maps[f"thresholded-{number}"] = np.where(compared > null.thresholds[number], mean, 0)
@@ -128,14 +157,32 @@ def summarize(
     maps["overlap"] = found
     maps["lowunivariate"] = np.where(np.abs(univariate["t"]) < LOW_T, found, 0)
     axes = (list(methods), list(classes))
+    of_all = real.confusions.sum(axis=1), null.confusions.sum(axis=1)
     tables = {
-        "accuracy": _accuracy_table(real.confusions, null.confusions, classes),
-        "accuracy_tests": accuracy_tests(real.confusions, null.confusions, classes),
-        "confusion": _confusion_table(real.confusions, null.confusions, classes),
+        "accuracy": accuracy_table(*of_all, classes),
+        "accuracy_tests": accuracy_tests(*of_all, classes, tail_fit, smallest, exceedances),
+        "subject_tests": subject_tests(real.confusions, null.confusions, people, tail_fit, smallest),
+        "confusion": confusion_table(*of_all, classes),
         "curves": _curves_table(real, second, *axes, alphas),
         "thresholds": _thresholds_table(maps, real, null, second, family, *axes, alphas),
     }
+    if tail_fit == FITTED:
+        tables["tails"] = _tails_table(counted, p_maps, len(null), *axes)
+    if population is not None:
+        tables["prevalence"] = prevalence_table(real.confusions, null.confusions, classes, population)
     return Summary(maps, tables, shown)
+
+
+def _tail_p_maps(
+    counted: Mapping[str, npt.NDArray[np.float32]],
+    compared: npt.NDArray[np.float32],
+    null: Null,
+    smallest: float,
+) -> dict[str, npt.NDArray[np.float32]]:
+    return {
+        "p": tail_p_map(counted["p"], compared, null.top, len(null), smallest),
+        "pfwer": tail_family_p_map(counted["pfwer"], compared, null.maxima, smallest),
+    }
 
 
 def report_alpha(alphas: Sequence[float], n_permutations: int) -> float:
@@ -144,74 +191,6 @@ def report_alpha(alphas: Sequence[float], n_permutations: int) -> float:
     if PREFERRED_ALPHA in reachable:
         return PREFERRED_ALPHA
     return min(reachable) if reachable else max(alphas)
-
-
-def accuracy_tests(
-    real: npt.NDArray[np.int64], null: npt.NDArray[np.int64], classes: Sequence[str]
-) -> pd.DataFrame:
-    """Compare the mean accuracy of the real runs with those of the null runs, overall and per class.
-
-    Parameters
-    ----------
-    real, null
-        Confusion counts, shape (n_runs, n_classes, n_classes).
-    classes
-        Names of the classes.
-    """
-    observed, chance = _accuracies(real, classes), _accuracies(null, classes)
-    rows = []
-    for scope, values in observed.items():
-        under_null = chance[scope]
-        rows.append(
-            {
-                "scope": scope,
-                "chance": 1 / len(classes),
-                "mean": values.mean(),
-                "sd": _sd(values),
-                "null_mean": under_null.mean(),
-                "null_sd": _sd(under_null),
-                "null_max": under_null.max(),
-                "p": p_value(values.mean(), under_null),
-                "n_permutations": len(under_null),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _sd(values: npt.NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-
-def _accuracies(
-    confusions: npt.NDArray[np.int64], classes: Sequence[str]
-) -> dict[str, npt.NDArray[np.float64]]:
-    by_class = class_accuracy(confusions)
-    return {ALL: accuracy(confusions), **{name: by_class[:, c] for c, name in enumerate(classes)}}
-
-
-def _accuracy_table(
-    real: npt.NDArray[np.int64], null: npt.NDArray[np.int64], classes: Sequence[str]
-) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame({"kind": kind, "run": np.arange(len(values)), "scope": scope, "accuracy": values})
-        for kind, confusions in (("real", real), ("null", null))
-        for scope, values in _accuracies(confusions, classes).items()
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _confusion_table(
-    real: npt.NDArray[np.int64], null: npt.NDArray[np.int64], classes: Sequence[str]
-) -> pd.DataFrame:
-    rows = []
-    for kind, confusions in (("real", real), ("null", null)):
-        rates = (confusions / confusions.sum(axis=2, keepdims=True)).mean(axis=0)
-        rows += [
-            {"kind": kind, "true": true, "predicted": predicted, "rate": rates[i, j]}
-            for i, true in enumerate(classes)
-            for j, predicted in enumerate(classes)
-        ]
-    return pd.DataFrame(rows)
 
 
 def _curves_table(
@@ -273,4 +252,24 @@ def _thresholds_table(
                         "n_voxels_reproducible": int((share > limit).sum()) if second is not None else None,
                     }
                 )
+    return pd.DataFrame(rows)
+
+
+def _tails_table(
+    counted: Mapping[str, npt.NDArray[np.float32]],
+    fitted: Mapping[str, npt.NDArray[np.float32]],
+    n_permutations: int,
+    methods: list[str],
+    classes: list[str],
+) -> pd.DataFrame:
+    """Say how many p-values were too small to be counted, and how many of them a fitted tail gave."""
+    rows = []
+    for m, method in enumerate(methods):
+        for c, name in enumerate(classes):
+            row: dict[str, Any] = {"method": method, "class": name}
+            for stat, values in counted.items():
+                few = values[m, c] <= np.float32(COUNTED_FROM / (n_permutations + 1))
+                row[f"n_voxels_{stat}_few"] = int(few.sum())
+                row[f"n_voxels_{stat}_fitted"] = int((fitted[stat][m, c] != values[m, c]).sum())
+            rows.append(row)
     return pd.DataFrame(rows)

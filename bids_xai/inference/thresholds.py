@@ -86,6 +86,27 @@ def p_map(
     return np.where(reached < len(top), p, 1.0).astype(np.float32)
 
 
+def family_p_map(
+    observed: npt.NDArray[np.float32], maxima: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return ``p = (b + 1) / (m + 1)``, b of m null maxima over the voxels being at least the observed value.
+
+    Family-wise p-values over the voxels (Westfall and Young 1993; Nichols and Holmes 2002).
+
+    Parameters
+    ----------
+    observed
+        Shape (..., n_voxels).
+    maxima
+        Maximum over the voxels of every null run, shape (n_permutations, ...).
+    """
+    ordered = np.sort(np.asarray(maxima), axis=0).reshape(len(maxima), -1)
+    flat = observed.reshape(-1, observed.shape[-1])
+    below = np.stack([np.searchsorted(own, row) for own, row in zip(ordered.T, flat, strict=True)])
+    p = (len(maxima) - below + 1) / (len(maxima) + 1)
+    return p.reshape(observed.shape).astype(np.float32)
+
+
 def false_discovery(p: npt.NDArray[np.float32], alpha: float) -> npt.NDArray[np.bool_]:
     """Return which of the p-values along the last axis Benjamini and Hochberg (1995) reject at level alpha.
 

@@ -19,10 +19,17 @@ from nipype.interfaces.base import (
 from bids_xai.atlases.regions import labels_on_grid, region_table
 from bids_xai.atlases.sources import load_atlas
 from bids_xai.decoding.design import Design
+from bids_xai.inference.accuracy import why_no_prevalence
 from bids_xai.inference.chunks import load_chunk, save_chunk
-from bids_xai.inference.permutation import smallest_p
+from bids_xai.inference.ledger import Ledger
+from bids_xai.inference.null import load_top
+from bids_xai.inference.permutation import design_p, smallest_p
+from bids_xai.inference.reproducibility import load_counts
 from bids_xai.inference.summary import Null, Runs, summarize
 from bids_xai.inference.univariate import anova_f, one_versus_rest_t
+
+# Stage of the seeds of what is drawn here; those of the trainings are 0, 1, 2.
+_POPULATION = 3
 
 
 class UnivariateMaps(SimpleInterface):
@@ -55,15 +62,20 @@ class Summarize(SimpleInterface):
     class _InputSpec(BaseInterfaceInputSpec):
         in_design = File(exists=True, mandatory=True, desc="design, .json")
         in_null = File(exists=True, mandatory=True, desc="merged null: maxima and confusions, .npz")
-        in_top = File(exists=True, mandatory=True, desc="largest null values, .npy")
+        in_null_ledger = traits.Str(mandatory=True, desc="ledger of the null stage")
         in_thresholds = File(exists=True, mandatory=True, desc="thresholds, .npy")
-        in_real = File(exists=True, mandatory=True, desc="merged real runs, .npz")
-        in_null2 = File(exists=True, desc="merged second set, .npz")
+        in_real = File(exists=True, mandatory=True, desc="merged real runs: confusions, .npz")
+        in_real_ledger = traits.Str(mandatory=True, desc="ledger of the real runs")
+        in_null2 = File(exists=True, desc="merged second set: confusions, .npz")
+        in_null2_ledger = traits.Str(desc="ledger of the second set")
         in_univariate = File(exists=True, mandatory=True, desc="t and F, .npz")
         importance = traits.List(traits.Str, mandatory=True, desc="measures of importance")
         alpha = traits.List(traits.Float, mandatory=True, desc="significance levels")
         tail = traits.Enum("greater", "two-sided", usedefault=True, desc="what counts as important")
         permute = traits.Str("subject", usedefault=True, desc="exchangeability of the labels")
+        tail_fit = traits.Enum("none", "gpd", usedefault=True, desc="what small p-values come from")
+        stop_after_exceedances = traits.Int(desc="what permuting stopped at; absent: it did not stop")
+        random_seed = traits.Int(0, usedefault=True, desc="seed")
 
     class _OutputSpec(TraitedSpec):
         out_maps = File(exists=True, desc="maps by name, .npz")
@@ -76,24 +88,26 @@ class Summarize(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
         design = Design.load(inputs.in_design)
-        null = Null(
-            top=np.load(inputs.in_top, mmap_mode="r"),
-            thresholds=np.load(inputs.in_thresholds, mmap_mode="r"),
-            **load_chunk(inputs.in_null),
-        )
-        real = Runs(**load_chunk(inputs.in_real))
-        second = Runs(**load_chunk(inputs.in_null2)) if isdefined(inputs.in_null2) else None
+        null = _null(inputs.in_null, inputs.in_null_ledger, inputs.in_thresholds)
+        real = _runs(inputs.in_real, inputs.in_real_ledger)
+        second = _runs(inputs.in_null2, inputs.in_null2_ledger) if isdefined(inputs.in_null2) else None
+        codes = design.exchange_codes
+        reason = why_no_prevalence(len(design.people), inputs.permute, within_people=design.within_people)
         summary = summarize(
             real,
             null,
             second,
             load_chunk(inputs.in_univariate),
             classes=design.classes,
+            people=design.people,
             methods=inputs.importance,
             alphas=inputs.alpha,
             tail=inputs.tail,
+            tail_fit=inputs.tail_fit,
+            smallest=design_p(design.labels, inputs.permute, *codes),
+            exceedances=inputs.stop_after_exceedances if isdefined(inputs.stop_after_exceedances) else 0,
+            population=None if reason else np.random.default_rng([inputs.random_seed, _POPULATION]),
         )
-        blocks = (design.subjects, design.runs, design.events, design.left_out)
         tables = {}
         for name, table in summary.tables.items():
             tables[name] = str(folder / f"{name}.tsv")
@@ -110,10 +124,27 @@ class Summarize(SimpleInterface):
                 "n_runs": len(real),
                 "n_permutations": len(null),
                 "n_null": 0 if second is None else len(second),
-                "smallest_p": smallest_p(len(null), design.labels, inputs.permute, *blocks),
+                "tail_fit": inputs.tail_fit,
+                "no_prevalence": reason,
+                "smallest_p": smallest_p(len(null), design.labels, inputs.permute, *codes),
             },
         )
         return runtime
+
+
+def _null(path: str, ledger: str, thresholds: str) -> Null:
+    arrays = load_chunk(path)
+    return Null(
+        top=load_top(Ledger.open(ledger), len(arrays["confusions"])),
+        thresholds=np.load(thresholds, mmap_mode="r"),
+        maxima=arrays["maxima"],
+        confusions=arrays["confusions"].astype(np.int64),
+    )
+
+
+def _runs(path: str, ledger: str) -> Runs:
+    confusions = load_chunk(path)["confusions"].astype(np.int64)
+    return Runs(*load_counts(Ledger.open(ledger), len(confusions)), confusions)
 
 
 class RegionTable(SimpleInterface):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nibabel as nb
+import pandas as pd
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     Directory,
@@ -22,6 +23,7 @@ from bids_xai import reports
 from bids_xai.atomic import whole_file
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.events import ROW_COLUMNS
+from bids_xai.bids.exchange import DESCRIPTION, with_blocks
 from bids_xai.bids.group import GroupResults, write_group
 from bids_xai.bids.names import common_entities, mask_path, samples_path
 from bids_xai.bids.preprocessed import (
@@ -60,6 +62,8 @@ class WriteSamples(SimpleInterface):
         resolution = traits.Float(desc="voxel size in mm; absent: that of the images")
         settings = traits.Dict(mandatory=True, desc="how the samples were made, by name")
         bids_dir = traits.Str("", usedefault=True, desc="dataset that sources are named relative to")
+        events = traits.List(traits.Str, desc="events files of the runs; absent: anatomical images")
+        exchange_within = traits.Str(desc="column that rows get for the exchange of labels; absent: none")
         output_dir = traits.Str(mandatory=True, desc="folder of the derivatives")
         after = traits.Any(desc="output of what must be written before, as the report shows it, too")
 
@@ -81,7 +85,7 @@ class WriteSamples(SimpleInterface):
         mask = self._write_mask(entities)
         written = []
         for index, entity in enumerate(entities):
-            rows = read_table(Path(inputs.in_rows[index]))
+            rows = self._with_blocks(read_table(Path(inputs.in_rows[index])), index)
             metadata = samples_metadata(
                 settings=inputs.settings,
                 bids_dir=inputs.bids_dir,
@@ -95,11 +99,23 @@ class WriteSamples(SimpleInterface):
             target = out / samples_path(entity, sample)
             _copy(inputs.in_samples[index], target)
             write_tsv(out / samples_path(entity, sample, ".tsv"), rows)
-            write_json(out / samples_path(entity, sample, ".json"), {**metadata, **ROW_COLUMNS})
+            columns = {
+                **ROW_COLUMNS,
+                **dict.fromkeys(rows.columns.difference(list(ROW_COLUMNS)), DESCRIPTION),
+            }
+            write_json(out / samples_path(entity, sample, ".json"), {**metadata, **columns})
             written.append(str(target))
         self._results["out_samples"] = written
         self._results["out_report"] = str(reports.write_subject_report(out, inputs.subject))
         return runtime
+
+    def _with_blocks(self, rows: pd.DataFrame, index: int) -> pd.DataFrame:
+        inputs = self.inputs
+        if not isdefined(inputs.exchange_within):
+            return rows
+        events = Path(inputs.events[index]) if isdefined(inputs.events) else None
+        modality = "anatomical" if events is None else "bold"
+        return with_blocks(rows, inputs.exchange_within, modality, Path(inputs.bids_dir), events)
 
     def _write_mask(self, entities: list[dict[str, Any]]) -> PurePosixPath:
         """Write the mask, which is of all runs, under the entities that they share."""

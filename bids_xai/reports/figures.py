@@ -63,6 +63,50 @@ def accuracy_violins(accuracy: pd.DataFrame, classes: list[str], chance: float) 
     return figure
 
 
+@figure_style()
+def subject_accuracies(tests: pd.DataFrame, chance: float) -> Figure:
+    """Draw every person's accuracy with true labels on the range of the permuted ones.
+
+    Parameters
+    ----------
+    tests
+        Columns subject, mean, sd (may be missing), null_low, null_high (fractions), in the order of drawing.
+    chance
+        Accuracy expected by chance (fraction).
+
+    Returns
+    -------
+    Figure
+        One place per person: dot and bar for mean and SD, a box from null_low to null_high.
+    """
+    figure = new_figure(min(13.0, max(4.5, 1.6 + 0.34 * len(tests))), 3.4)
+    axes = figure.subplots()
+    places = np.arange(len(tests))
+    low, high = 100 * tests["null_low"].to_numpy(float), 100 * tests["null_high"].to_numpy(float)
+    mean, sd = 100 * tests["mean"].to_numpy(float), 100 * np.nan_to_num(tests["sd"].to_numpy(float))
+    # A null without spread is a line, not nothing.
+    axes.bar(places, np.maximum(high - low, 0.3), 0.56, low, color=NULL, alpha=0.35, linewidth=0)
+    axes.errorbar(
+        places, mean, yerr=sd, color=REAL, marker="o", markersize=4.5, linewidth=1.6, linestyle="none",
+        elinewidth=1.6, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
+    )  # fmt: skip
+    axes.axhline(100 * chance, color=GREY, linestyle="--", linewidth=1, zorder=0)
+    axes.set_xlim(-0.7, len(tests) - 0.3)
+    axes.set_ylim(0, min(max((mean + sd).max(), high.max()) * 1.1, 102))
+    axes.set_ylabel("Cross-validated accuracy (%)")
+    names = [shorten(f"sub-{name}", 14) for name in tests["subject"]]
+    upright = max(map(len, names)) * len(names) > 60
+    axes.set_xticks(places, names, rotation=90 if upright else 0, fontsize=8 if upright else None)
+    axes.tick_params(axis="x", length=0)
+    handles = [
+        Line2D([], [], color=REAL, marker="o", markersize=4.5, linewidth=1.6, label="true labels, mean ± SD"),
+        Patch(facecolor=NULL, alpha=0.35, label="permuted labels, 95 %"),
+        Line2D([], [], color=GREY, linestyle="--", label=f"chance ({100 * chance:.1f} %)"),
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=1 if figure.get_figwidth() < 6 else 3)
+    return figure
+
+
 def _mean_sd(values: np.ndarray) -> str:
     mean = f"{values.mean():.1f}"
     return mean if values.size == 1 else f"{mean}\n±{values.std(ddof=1):.1f}"

@@ -27,6 +27,7 @@ from bids_xai.reports.html import (
     render,
 )  # fmt: skip
 from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
+from bids_xai.reports.people import marks_explained, p_text, people_parts
 from bids_xai.reports.references import REFERENCES, with_authors
 from bids_xai.reports.regions import region_section
 from bids_xai.reports.results import Results, load_results, write_whole
@@ -118,13 +119,19 @@ def _summary(results: Results) -> list[Any]:
         ("Runs (true labels)", number(manifest.get("n_runs"))),
         ("Permutations (thresholds)", number(manifest.get("n_permutations"))),
         ("Permutations (reproducibility)", number(manifest.get("n_null"))),
-        ("Labels permuted within", plain(manifest.get("permute"))),
+        ("Labels permuted within", _exchange(results)),
         ("Smallest p within reach", number(manifest.get("smallest_p"))),
         ("Measures of importance", ", ".join(results.methods)),
     ]
     blocks.append(Facts(facts))
     table = _sample_table(results)
     return [*blocks, table] if table else blocks
+
+
+def _exchange(results: Results) -> str:
+    within = results.settings.get("exchange_within")
+    scheme = plain(results.manifest.get("permute"))
+    return f"{scheme}, and levels of {within}" if within else scheme
 
 
 def _mm(resolution: float | None) -> str:
@@ -165,13 +172,16 @@ def _accuracy(results: Results, gallery: Gallery) -> list[Any]:
         [
             "all classes" if row["scope"] == "all" else row["scope"],
             *(percent(row[name]) for name in ("chance", "mean", "sd", "null_mean", "null_sd", "null_max")),
-            number(float(row["p"])),
+            p_text(row),
         ]
         for _, row in tests.iterrows()
     ]  # fmt: skip
     header = ["", "Chance", "Mean", "SD", "Null mean", "Null SD", "Null maximum", "p"]
-    caption = "Accuracy and its permutation test; p = (b + 1)/(m + 1), one-sided, uncorrected over rows."
-    return [picture, Table(header, rows, caption)]
+    caption = (
+        "Accuracy and its permutation test; p = (b + 1)/(m + 1), one-sided, uncorrected over rows."
+        f"{marks_explained(tests)}"
+    )
+    return [picture, Table(header, rows, caption), *people_parts(results, gallery)]
 
 
 def _confusion(results: Results, gallery: Gallery) -> list[Any]:

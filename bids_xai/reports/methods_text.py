@@ -11,6 +11,12 @@ from bids_xai.atlases import ATLASES
 from bids_xai.attribution import IMPORTANCES
 from bids_xai.reports.caveats import caveats
 from bids_xai.reports.html import count, listed, number, percent
+from bids_xai.reports.methods_inference import (
+    permutation_text,
+    population_text,
+    reproducibility_text,
+    times,
+)
 from bids_xai.reports.methods_preproc import IMAGE_NAMES, cleaning_text, modality_of, preprocessing_text
 from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
 from bids_xai.reports.results import Results, load_results, write_whole
@@ -23,21 +29,7 @@ _CV = {
     "every run (where a class has more events than there are folds, in turn) and trained on the same "
     "subject's other events, of the same runs",
 }
-_PERMUTE = {
-    "subject": "exchanging the labels of whole events within each subject",
-    "run": "exchanging the labels of whole events within each run",
-    "fold": "exchanging the labels of whole events among those of a run that the same fold held out",
-    "between": "exchanging the labels of whole subjects between subjects held out by the same fold (between "
-    "all subjects where a fold holds out one)",
-    "all": "exchanging the labels of single samples over the whole data set, as published",
-}
-_PERMUTE_IMAGES = {
-    "subject": "exchanging the labels of images within each subject",
-    "run": "exchanging the labels of images within each run",
-    "between": _PERMUTE["between"],
-    "all": "exchanging the labels of images over the whole data set",
-}
-_MEASURE_REFERENCES = {"LRP-z": "bach2015", "LRP-W2": "bach2015; @montavon2017"}
+_MEASURE_REFERENCES = {"Haufe": "haufe2014", "LRP-z": "bach2015", "LRP-W2": "bach2015; @montavon2017"}
 
 
 @dataclass(frozen=True)
@@ -62,8 +54,9 @@ def methods_paragraphs(results: Results) -> list[Paragraph]:
         Paragraph("Samples", _samples(results)),
         Paragraph("Classification", _classification(results)),
         Paragraph("Importance", _importance(results)),
-        Paragraph("Permutation tests", _permutation(results)),
-        Paragraph("Reproducibility", _reproducibility(results)),
+        Paragraph("Permutation tests", permutation_text(results)),
+        Paragraph("Population", population_text(results)),
+        Paragraph("Reproducibility", reproducibility_text(results)),
         Paragraph("Univariate maps", _univariate(results)),
         Paragraph("Regions", _regions(results)),
         Paragraph("Software", _software(results)),
@@ -192,7 +185,11 @@ def _classification(results: Results) -> str:
             f"afresh without replacement; learning rate {settings.get('learning_rate'):g}; "
             f"{f'weight decay {decay:g}' if decay else 'no regularisation'})"
         )
-    words[0] += ", starting from weights drawn from N(0, 2/(n_in + n_out)) [@glorot2010] and zero biases."
+    words[0] += ", starting from weights drawn from N(0, 2/(n_in + n_out)) [@glorot2010] and "
+    words[0] += "zero biases." if settings.get("bias", True) else "without biases."
+    if settings.get("clip"):
+        low = settings["clip"]
+        words.append(f"Errors were taken of outputs clipped to [{low:g}, {1 - low:g}].")
     words.append(
         "Training took place in the span of the training samples (Gram space), which follows the same "
         "trajectory as training the weights themselves."
@@ -200,7 +197,7 @@ def _classification(results: Results) -> str:
     cv = _CV.get(manifest.get("cv", ""), manifest.get("cv", "")).format(n_folds=manifest.get("n_folds"))
     words.append(
         f"Accuracy was cross-validated {cv} ({count(manifest.get('n_folds'), 'fold')}). The whole was "
-        f"repeated {_times(manifest.get('n_runs'))} with new initial weights and minibatches."
+        f"repeated {times(manifest.get('n_runs'))} with new initial weights and minibatches."
     )
     tests = results.table("accuracy_tests")
     overall = tests[tests["scope"] == "all"] if len(tests) else tests
@@ -223,51 +220,12 @@ def _importance(results: Results) -> str:
     own = results.manifest.get("importance_samples", "class") == "class"
     averaged = "the held-out samples labelled with that class" if own else "all held-out samples"
     scale = results.settings.get("map_scale", 1) or 1
+    unit = " Haufe patterns are per standard deviation of the logits." if "Haufe" in results.methods else ""
     return (
         "The importance of each voxel for each class [@gotsopoulos2018] was measured on the held-out "
         f"samples by {listed(measures)}. A class's map is the average over {averaged}, then over "
-        f"folds.{f' Written maps are multiplied by {scale:g}.' if scale != 1 else ''}"
+        f"folds.{unit}{f' Written maps are multiplied by {scale:g}.' if scale != 1 else ''}"
     )
-
-
-def _permutation(results: Results) -> str:
-    manifest = results.manifest
-    n = manifest.get("n_permutations") or 0
-    if not n:
-        return ""
-    levels = listed([f"{alpha:g}" for alpha in manifest["alphas"]])
-    anatomical = modality_of(results.settings) != "bold"
-    schemes = _PERMUTE_IMAGES if anatomical else _PERMUTE
-    scheme = schemes.get(manifest.get("permute", ""), manifest.get("permute", ""))
-    tail = (
-        "one-sided (larger)"
-        if manifest.get("tail", "greater") == "greater"
-        else "two-sided (absolute values)"
-    )
-    return (
-        f"The whole procedure was repeated {_times(n)} after {scheme}. With b of m permutations at least as "
-        "large as the observation, p = (b + 1)/(m + 1) [@phipson2010], for accuracies and, voxel by voxel, "
-        f"for each measure and class; the smallest p within reach was {number(manifest.get('smallest_p'))}. "
-        f"Thresholds, {tail}, were set at α = {levels} for each voxel; the distribution of the maximum over "
-        "voxels gave thresholds that control the family-wise error [@nichols2002], and Benjamini and "
-        "Hochberg's procedure the false discovery rate [@benjamini1995]."
-    )
-
-
-def _reproducibility(results: Results) -> str:
-    manifest = results.manifest
-    if not manifest.get("n_permutations"):
-        return ""
-    text = (
-        f"The reproducibility of a voxel is the fraction of the {number(manifest.get('n_runs'))} runs with "
-        "true labels in which its importance exceeds the per-voxel threshold [@gotsopoulos2018]."
-    )
-    if manifest.get("n_null"):
-        return (
-            f"{text} The same was done with {number(manifest['n_null'])} further permutations of the labels; "
-            "the highest reproducibility that any voxel reached there is the reproducibility threshold."
-        )
-    return f"{text} No second set of permutations was run, so there is no reproducibility threshold."
 
 
 def _univariate(results: Results) -> str:
@@ -312,10 +270,6 @@ def _software(results: Results) -> str:
 def _version(results: Results) -> str:
     version = results.manifest.get("version")
     return f" {version}" if version else ""
-
-
-def _times(value: int | None) -> str:
-    return "once" if value == 1 else f"{number(value)} times"
 
 
 def _signed(value: float) -> str:

@@ -16,6 +16,46 @@ REFERENCES: dict[str, Reference] = {
         "Reproducibility of importance extraction methods in neural network based fMRI classification",
         "NeuroImage", 2018, "181:44–54", "10.1016/j.neuroimage.2018.06.076",
     ),
+    "knijnenburg2009": Reference(
+        "Knijnenburg et al., 2009",
+        "Knijnenburg, Theo A. and Wessels, Lodewyk F. A. and Reinders, Marcel J. T. and Shmulevich, Ilya",
+        "Fewer permutations, more accurate P-values",
+        "Bioinformatics", 2009, "25:i161–i168", "10.1093/bioinformatics/btp211",
+    ),
+    "winkler2016": Reference(
+        "Winkler et al., 2016",
+        "Winkler, Anderson M. and Ridgway, Gerard R. and Douaud, Gwenaëlle and Nichols, Thomas E. and "
+        "Smith, Stephen M.",
+        "Faster permutation inference in brain imaging",
+        "NeuroImage", 2016, "141:502–516", "10.1016/j.neuroimage.2016.05.068",
+    ),
+    "zhang2009": Reference(
+        "Zhang & Stephens, 2009", "Zhang, Jin and Stephens, Michael A.",
+        "A new and efficient estimation method for the generalized Pareto distribution",
+        "Technometrics", 2009, "51:316–325", "10.1198/tech.2009.08017",
+    ),
+    "choulakian2001": Reference(
+        "Choulakian & Stephens, 2001", "Choulakian, Vartan and Stephens, Michael A.",
+        "Goodness-of-fit tests for the generalized Pareto distribution",
+        "Technometrics", 2001, "43:478–484", "10.1198/00401700152672573",
+    ),
+    "allefeld2016": Reference(
+        "Allefeld et al., 2016", "Allefeld, Carsten and Görgen, Kai and Haynes, John-Dylan",
+        "Valid population inference for information-based imaging: From the second-level t-test to "
+        "prevalence inference",
+        "NeuroImage", 2016, "141:378–392", "10.1016/j.neuroimage.2016.07.040",
+    ),
+    "stelzer2013": Reference(
+        "Stelzer et al., 2013", "Stelzer, Johannes and Chen, Yi and Turner, Robert",
+        "Statistical inference and multiple testing correction in classification-based multi-voxel pattern "
+        "analysis (MVPA): Random permutations and cluster size control",
+        "NeuroImage", 2013, "65:69–82", "10.1016/j.neuroimage.2012.09.063",
+    ),
+    "besag1991": Reference(
+        "Besag & Clifford, 1991", "Besag, Julian and Clifford, Peter",
+        "Sequential Monte Carlo p-values",
+        "Biometrika", 1991, "78:301–304", "10.1093/biomet/78.2.301",
+    ),
     "bids2016": Reference(
         "Gorgolewski et al., 2016",
         "Gorgolewski, Krzysztof J. and Auer, Tibor and Calhoun, Vince D. and others",

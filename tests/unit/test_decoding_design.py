@@ -64,3 +64,39 @@ def test_every_sample_is_left_out_in_the_fold_of_its_number() -> None:
     design, _ = make_design(rows(), cv="kfold", n_folds=3)
     for number, fold in enumerate(design.folds):
         np.testing.assert_array_equal(np.flatnonzero(design.left_out == number), fold.test)
+
+
+def test_people_are_named_in_the_order_of_their_codes(tmp_path: Path) -> None:
+    table = rows().iloc[::-1]
+    design, kept = make_design(table)
+    assert design.people == ("03", "02", "01")
+    assert [design.people[code] for code in design.subjects] == list(table["subject"].iloc[kept])
+    design.save(tmp_path / "design.json")
+    assert Design.load(tmp_path / "design.json").people == design.people
+
+
+@pytest.mark.parametrize(("cv", "within"), [("subject", False), ("run", True), ("kfold", False)])
+def test_folds_within_people_are_told_from_others(cv: str, within: bool) -> None:
+    design, _ = make_design(rows(), cv=cv, n_folds=3)
+    assert design.within_people == within
+
+
+def test_blocks_are_the_levels_of_a_column(tmp_path: Path) -> None:
+    table = rows().assign(site=lambda frame: frame["subject"].map({"01": "x", "02": "y", "03": "x"}))
+    for name in ("site", "participants:site"):
+        design, _ = make_design(table, exchange_within=name)
+        np.testing.assert_array_equal(design.blocks, np.repeat([0, 1, 0], 12))
+    design.save(tmp_path / "design.json")
+    again = Design.load(tmp_path / "design.json")
+    for code, expected in zip(again.exchange_codes, design.exchange_codes, strict=True):
+        np.testing.assert_array_equal(code, expected)
+    assert make_design(table)[0].blocks is None
+
+
+def test_blocks_that_the_samples_lack_are_refused() -> None:
+    with pytest.raises(InputError, match=r"no column 'site'(.|\n)*participant level again"):
+        make_design(rows(), exchange_within="participants:site")
+    table = rows().assign(site="x")
+    table.loc[table["subject"] == "02", "site"] = None
+    with pytest.raises(InputError, match=r"12 of 36 samples have no level \(sub-02\)"):
+        make_design(table, exchange_within="site")

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from bids_xai.decoding.design import make_design
 from bids_xai.errors import InputError
 from bids_xai.inference import PERMUTATIONS
-from bids_xai.inference.permutation import natural_scheme, p_value, permute_labels, smallest_p
+from bids_xai.inference.permutation import (
+    design_p,
+    natural_scheme,
+    p_value,
+    permute_labels,
+    smallest_p,
+)
 
 
 def _design(
@@ -225,3 +231,42 @@ def test_dealt_folds_keep_their_class_counts(n_people: list[int], seed: int) -> 
     for fold in np.unique(design.left_out):
         own = first[design.left_out[first] == fold]
         np.testing.assert_array_equal(np.sort(permuted[own]), np.sort(design.labels[own]))
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(["subject", "run", "all"]), st.integers(0, 50))
+def test_labels_stay_within_the_blocks_of_the_user_and_of_the_scheme(scheme: str, seed: int) -> None:
+    y, subjects, runs, events = _design(n_events=12)
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 2, events.max() + 1)[events]  # levels that events are of
+    try:
+        permuted = permute_labels(y, scheme, subjects, runs, events, rng, None, blocks)
+    except InputError:
+        return
+    of_scheme = {"subject": subjects, "run": runs, "all": np.zeros_like(y)}[scheme]
+    for cell in set(zip(of_scheme, blocks, strict=True)):
+        own = (of_scheme == cell[0]) & (blocks == cell[1])
+        np.testing.assert_array_equal(np.bincount(permuted[own]), np.bincount(y[own]))
+
+
+def test_people_are_exchanged_within_a_site() -> None:
+    y, subjects = _groups([4, 4], [1, 2])
+    site = subjects % 2
+    codes = (subjects, np.arange(len(y)), np.arange(len(y)))
+    rng = np.random.default_rng(0)
+    draws = {tuple(permute_labels(y, "between", *codes, rng, None, site)) for _ in range(600)}
+    # Two of four people at each of two sites: 6 x 6 relabelings.
+    assert len(draws) == 36
+    assert design_p(y, "between", *codes, blocks=site) == pytest.approx(1 / 36)
+    assert smallest_p(19, y, "between", *codes, blocks=site) == pytest.approx(1 / 20)
+    for drawn in draws:
+        np.testing.assert_array_equal(np.bincount(np.array(drawn)[site == 0]), np.bincount(y[site == 0]))
+
+
+def test_blocks_that_split_a_unit_or_leave_nothing_to_exchange_are_refused() -> None:
+    y, subjects = _groups([2, 2], [2])
+    codes, rng = (subjects, np.arange(len(y)), np.arange(len(y))), np.random.default_rng(0)
+    with pytest.raises(InputError, match=r"one person are of different levels(.|\n)*such as a site"):
+        permute_labels(y, "between", *codes, rng, None, np.arange(len(y)) % 2)
+    with pytest.raises(InputError, match=r"every fold and level of(.|\n)*leave out --exchange-within"):
+        permute_labels(y, "between", *codes, rng, None, y)

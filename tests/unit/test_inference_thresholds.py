@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from bids_xai.inference.null import kept_values, largest
+from bids_xai.inference.null import kept_values
 from bids_xai.inference.thresholds import (
     false_discovery,
+    family_p_map,
     family_thresholds,
     p_map,
     rank,
@@ -29,7 +30,7 @@ def counted_p(observed, null):
 
 
 def top_of(null, alphas=ALPHAS):
-    return -np.sort(-largest(null, kept_values(len(null), alphas)), axis=0)
+    return -np.sort(-null, axis=0)[: kept_values(len(null), alphas)]
 
 
 @st.composite
@@ -96,6 +97,20 @@ def test_family_threshold_is_that_of_the_maxima(rng):
     np.testing.assert_array_equal(thresholds[1], np.sort(maxima, axis=0)[-10])
     # .05 x 200 = 10: above the tenth largest, at most nine null values remain.
     assert ((maxima > thresholds[1]).sum(axis=0) == 9).all()
+
+
+@settings(deadline=None)
+@given(maps(), st.integers(1, 5))
+def test_family_wise_p_counts_the_maxima_and_agrees_with_the_threshold(observed_and_null, n_voxels):
+    observed, null = observed_and_null
+    values = np.repeat(observed[:, None], n_voxels, axis=1) + np.arange(n_voxels, dtype=np.float32)
+    p = family_p_map(values, null)
+    m = len(null)
+    for voxel in range(n_voxels):
+        np.testing.assert_array_equal(p[:, voxel], counted_p(values[:, voxel], null).astype(np.float32))
+    for threshold, alpha in zip(family_thresholds(null, ALPHAS), ALPHAS, strict=True):
+        within = ((null[..., None] >= values).sum(axis=0) + 1) * 1000 <= round(alpha * 1000) * (m + 1)
+        np.testing.assert_array_equal(values > threshold[:, None], within)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])

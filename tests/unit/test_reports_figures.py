@@ -9,7 +9,7 @@ import pytest
 from test_reports_results import brain, single_slice
 
 from bids_xai.reports.curves import region_heatmap, reproducibility_curves, univariate_scatter
-from bids_xai.reports.figures import accuracy_violins, confusion_matrices
+from bids_xai.reports.figures import accuracy_violins, confusion_matrices, subject_accuracies
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
 from bids_xai.reports.regions import leading_regions
 from bids_xai.reports.slices import SliceView, outline
@@ -45,6 +45,21 @@ def test_violins_of_runs_that_are_all_alike(n):
     axes = accuracy_violins(table, ["a"], 0.5).axes[0]
     assert max(axes.get_yticks()) <= 100
     assert not axes.collections or len(axes.collections) == 4  # bars only, no densities
+
+
+def test_people_stand_on_the_range_of_their_permutations():
+    table = pd.DataFrame({
+        "subject": ["01", "02"], "mean": [0.9, 0.4], "sd": [0.05, np.nan],
+        "null_low": [0.4, 0.35], "null_high": [0.6, 0.65],
+    })  # fmt: skip
+    axes = subject_accuracies(table, 0.5).axes[0]
+    bars = [(bar.get_y(), bar.get_height()) for bar in axes.patches]
+    np.testing.assert_allclose(bars, [(40, 20), (35, 30)])
+    (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots.get_ydata(), [90, 40])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["sub-01", "sub-02"]
+    many = pd.concat([table] * 40, ignore_index=True)
+    assert subject_accuracies(many, 0.5).axes[0].get_xticklabels()[0].get_rotation() == 90
 
 
 def test_confusion_rows_are_true_classes():

@@ -13,6 +13,7 @@ from test_reports_results import make_output, single_slice
 from bids_xai.errors import InputError
 from bids_xai.reports import write_group_report
 from bids_xai.reports.html import number, plain, slug
+from bids_xai.reports.results import read_table
 
 SECTIONS = ["Summary", "Accuracy", "Confusion", "Importance maps", "Reproducibility", "Univariate", "Regions",
             "Methods", "Warnings", "Settings"]  # fmt: skip
@@ -88,6 +89,7 @@ def test_numbers_are_those_of_the_tables(out, text):
     assert f"<dt>Samples</dt><dd>{manifest['n_samples']}</dd>" in text
     assert "pass p ≤ 0.01 (threshold of each voxel from 200 permutations, median 0.0123)" in text
     assert "p = 0.00498" in text
+    assert "Weights say what the classifier reads, not where the signal is" in text
     assert "failed: 04" in text
     assert "sub-03 has fewer samples" in text
 
@@ -161,3 +163,34 @@ def test_plain_and_slug():
     assert plain({"face": ["f", "g"]}) == "face: f, g"
     assert slug("a <b>/c") == "a-b-c"
     assert slug("ä") == "x"
+
+
+def test_people_are_shown_and_why_they_say_nothing_of_others(out, text):
+    assert "2 of 3 subjects with p ≤ 0.05" in text
+    assert "No inference to the population: the classifier of one person is trained on others." in text
+    assert (out / "group" / "figures" / "accuracy-subjects.svg").exists()
+
+
+def test_the_population_is_inferred_where_there_is_a_table(tmp_path):
+    make_output(tmp_path, n_classes=2, methods=("W",), atlas=False, prevalence=True)
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    for words in (
+        "groups of chance 95 % lie below 57.0 % (p = 0.0002)",
+        "more than 12.5 % of the population are above chance",
+        "<td>0.34</td>",
+        "Allefeld",
+    ):
+        assert words in text
+    assert "No inference to the population" not in text
+
+
+def test_where_p_values_come_from_is_marked(tmp_path):
+    make_output(tmp_path, n_classes=2, methods=("W",), atlas=False)
+    path = tmp_path / "group" / "accuracytests_table.tsv"
+    table = read_table(path)
+    table.assign(p_by=["sequential", "gpd", "counted"]).to_csv(path, sep="\t", index=False)
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    assert text.count("0.00498‡</td>") == 1
+    assert text.count("0.00498†</td>") == 1
+    assert "† from a generalised Pareto distribution" in text
+    assert "‡ h/l, permuting having stopped" in text

@@ -99,6 +99,10 @@ def test_text_has_the_numbers_of_the_run(results):
         ({}, {"cv": "event", "permute": "fold"},
          "labels of whole events among those of a run that the same fold held out. With b", "leaving one"),
         ({}, {"permute": "between"}, "labels of whole subjects between subjects", "of whole events"),
+        ({"exchange_within": "participants:site"}, {}, "only between samples of one level of site", "xx"),
+        ({}, {"tail_fit": "gpd"}, "fitted to the largest permuted values (Knijnenburg et al., 2009", "xx"),
+        ({"stop_after_exceedances": 10}, {}, "is 10/l (Besag & Clifford, 1991)", "xx"),
+        ({}, {"tail_fit": "none"}, "the smallest p within reach", "Pareto"),
         ({}, {"cv": "kfold", "n_folds": 5}, "in 5 folds", "leaving one"),
         ({}, {"n_null": 0}, "No second set of permutations", "further permutations"),
         ({}, {"n_permutations": 0, "n_null": 0}, "", "Benjamini"),
@@ -123,14 +127,53 @@ def test_caveats_follow_the_settings(results):
     assert not any("LRP-W2 sums to the output" in note for note in caveats(results))
     with_rule = changed(results, methods=["W", "LRP-W2"])
     assert any("LRP-W2 sums to the output" in note for note in caveats(with_rule))
+    stopped = changed(results, {"stop_after_exceedances": 10, "n_permutations": 1000}, n_permutations=200)
+    assert any("stopped after 200 of" in note for note in caveats(stopped))
+    ended = changed(results, {"stop_after_exceedances": 10, "n_permutations": 200}, n_permutations=200)
+    assert not any("stopped after" in note for note in caveats(ended))
     assert any("α = 0.001:" in note or "α = 0.001." in note for note in caveats(results))
     assert not any("smallest p" in note for note in caveats(changed(results, smallest_p=1e-4)))
+
+
+@pytest.mark.parametrize("methods", [["W"], ["OD"], ["LRP-z", "Haufe"], ["W", "Haufe", "WX"]])
+def test_a_measure_made_of_weights_comes_with_what_weights_do_not_say(results, methods):
+    notes = caveats(changed(results, methods=methods))
+    (of_weights,) = (note for note in notes if note.startswith("Weights say"))
+    assert "[@haufe2014]" in of_weights
+    # Who has no patterns is told how to get them.
+    assert ("--importance Haufe" in of_weights) == ("Haufe" not in methods)
+    assert any(note.startswith("Haufe patterns say") for note in notes) == ("Haufe" in methods)
+
+
+def test_patterns_alone_come_without_the_note_on_weights(results):
+    notes = caveats(changed(results, methods=["Haufe"]))
+    assert not any(note.startswith("Weights say") for note in notes)
+    assert "per standard deviation of the logits" in text_of(changed(results, methods=["Haufe"]))
+    assert "per standard deviation of the logits" not in text_of(results)
+    assert "haufe2014" in citation_keys(changed(results, methods=["Haufe"]))
 
 
 def test_only_what_is_used_is_cited(results):
     keys = citation_keys(results)
     assert {"gotsopoulos2018", "bach2015", "aal2", "fonov2011", "nipype2011"} <= set(keys)
     assert not {"montavon2017", "destrieux2010", "templateflow2022"} & set(keys)
+
+
+def test_the_population_and_the_tail_are_cited_where_they_are_used(results, tmp_path):
+    keys = {"allefeld2016", "stelzer2013"}
+    assert not keys & set(citation_keys(results))
+    other = load_results(make_output(tmp_path, n_classes=2, methods=("W",), atlas=False, prevalence=True))
+    assert keys <= set(citation_keys(other))
+    assert "p = 0.03 for the null hypothesis of no effect in anyone" in text_of(other)
+    tails = set(citation_keys(changed(results, tail_fit="gpd")))
+    assert {"knijnenburg2009", "winkler2016", "zhang2009", "choulakian2001"} <= tails
+    assert not any("extrapolation" in note for note in caveats(results))
+    tables = {**other.manifest["tables"], "tails": "tails_table.tsv"}
+    (other.group_dir / "tails_table.tsv").write_text(
+        "method\tclass\tn_voxels_p_few\tn_voxels_p_fitted\nW\tface\t30\t28\nW\thouse\t12\t11\n"
+    )
+    (note,) = [note for note in caveats(changed(other, tables=tables)) if "extrapolation" in note]
+    assert "in 42 voxels, 39 of which have a tail that fits" in note
 
 
 def test_citations_are_written(results):
@@ -182,3 +225,11 @@ def test_bibtex_escapes_and_splits():
     assert "pages = {249--256}" in entry
     assert "booktitle" in entry
     assert r"Science \& Engineering" in REFERENCES["matplotlib2007"].bibtex("k")
+
+
+def test_text_says_how_training_departs_from_the_published(results):
+    assert "zero biases" in text_of(results)
+    assert "clipped" not in text_of(results)
+    own = text_of(changed(results, {"bias": False, "clip": 0.01}))
+    assert "without biases" in own
+    assert "outputs clipped to [0.01, 0.99]" in own

@@ -68,6 +68,7 @@ def make_output(
     n_null=20,
     survivors=True,
     atlas=True,
+    prevalence=False,
     seed=0,
 ):
     """Write ``out/group`` as the contract of the group level says; return ``out``."""
@@ -78,7 +79,7 @@ def make_output(
     writer.n_runs, writer.n_permutations, writer.n_null = n_runs, n_permutations, n_null
     writer.survivors = survivors
     writer.maps()
-    writer.tables(atlas=atlas)
+    writer.tables(atlas=atlas, prevalence=prevalence)
     writer.manifest(background)
     return out
 
@@ -163,7 +164,32 @@ class _Writer:
                 n = int(rate.size * np.exp(-30 * fraction)) if fraction <= null_level else 0
                 self.curves.append({"kind": "null", **row, "n_voxels": n})
 
-    def tables(self, *, atlas):
+    def _people(self, chance):
+        return [
+            {
+                "subject": name, "chance": chance, "mean": chance + gain, "null_mean": chance,
+                "null_sd": 0.05, "sd": 0.01 if self.n_runs > 1 else np.nan, "null_low": chance - 0.1,
+                "null_max": chance + 0.2, "null_high": chance + 0.1,
+                "p": 1 / (1 + self.n_permutations) if gain > 0.1 else 0.4,
+                "p_by": "counted", "n_permutations": self.n_permutations,
+            }
+            for name, gain in (("01", 0.25), ("02", 0.02), ("03", 0.3))
+        ]  # fmt: skip
+
+    def _population(self, scopes):
+        return [
+            {
+                "scope": scope, "n_subjects": 3, "mean": 0.7, "null_mean": 0.5, "null_95": 0.57,
+                "p_mean": 2e-4, "minimum": 0.52, "p_global": 0.03, "p_global_corrected": 0.04 + number / 100,
+                "p_majority": 0.31, "p_majority_corrected": 0.34,
+                "prevalence": 0.125 if not number else np.nan,
+                "prevalence_corrected": 0.125 if not number else np.nan,
+                "n_permutations": self.n_permutations, "n_draws": 100_000,
+            }
+            for number, scope in enumerate(scopes)
+        ]  # fmt: skip
+
+    def tables(self, *, atlas, prevalence=False):
         chance, scopes = 1 / len(self.classes), ["all", *self.classes]
         level = {scope: min(0.95, chance + 0.25 + 0.05 * self.rng.standard_normal()) for scope in scopes}
         accuracy, tests = [], []
@@ -184,6 +210,9 @@ class _Writer:
             })  # fmt: skip
         self.names["accuracy"] = self.table("accuracy", accuracy)
         self.names["accuracy_tests"] = self.table("accuracytests", tests)
+        self.names["subject_tests"] = self.table("subjecttests", self._people(chance))
+        if prevalence:
+            self.names["prevalence"] = self.table("prevalence", self._population(scopes))
         self.names["confusion"] = self.table("confusion", self._confusion(level, chance))
         self.names["curves"] = self.table("curves", self.curves)
         self.names["thresholds"] = self.table("thresholds", self.thresholds)
@@ -231,7 +260,8 @@ class _Writer:
             "samples_per_class": {name: int(counts[name]) for name in self.classes},
             "n_voxels": int(self.inside.sum()), "n_folds": 3, "cv": "subject", "permute": "subject",
             "tail": "greater", "importance_samples": "class", "n_runs": self.n_runs,
-            "n_permutations": self.n_permutations, "n_null": self.n_null,
+            "n_permutations": self.n_permutations, "n_null": self.n_null, "tail_fit": "none",
+            "no_prevalence": "the classifier of one person is trained on others",
             "smallest_p": 1 / (1 + self.n_permutations),
             "settings": {
                 "preproc": "none", "detrend": True, "high_pass": None, "high_pass_sigma": None,
