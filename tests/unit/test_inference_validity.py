@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bids_xai.inference.null import NullAccumulator
-from bids_xai.inference.permutation import permute_labels
+from bids_xai.inference.permutation import p_value, permute_labels
 from bids_xai.inference.thresholds import false_discovery, family_thresholds, p_map, voxel_thresholds
 
 ALPHA, N_PERMUTATIONS, N_DATASETS, N_VOXELS = 0.05, 59, 80, 40
@@ -80,3 +80,32 @@ def test_uncorrected_voxels_would_not_pass_as_family_wise(within_subject):
 def test_exchanging_single_samples_of_an_event_finds_too_much():
     rate = simulate("all", 2, n_datasets=15)[0].mean()
     assert rate > 1.5 * ALPHA
+
+
+def passing_people(blocks, n_datasets=400, seed=3):
+    """Return how often p <= alpha for groups of people whose sites differ, and have unlike shares of them."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat([0, 1, 0, 1], [8, 2, 2, 8])
+    site = np.repeat([0, 1], 10)
+    people = np.arange(20)
+    found = 0
+    for _ in range(n_datasets):
+        x = rng.normal(size=20) + 1.5 * site
+
+        def statistic(labels, x=x):
+            return x[labels == 1].mean() - x[labels == 0].mean()
+
+        null = [
+            statistic(
+                permute_labels(y, "between", people, people, people, rng, None, site if blocks else None)
+            )
+            for _ in range(N_PERMUTATIONS)
+        ]
+        found += p_value(statistic(y), np.array(null)) <= ALPHA
+    return found
+
+
+def test_sites_that_differ_are_no_finding_within_sites_and_one_over_them():
+    low, high = stats.binom.interval(CONFIDENCE, 400, ALPHA)
+    assert low <= passing_people(blocks=True) <= high
+    assert passing_people(blocks=False) > 2 * high
