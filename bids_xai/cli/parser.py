@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         title = f"{section.capitalize()}: {(SECTIONS[section].__doc__ or '').splitlines()[0]}"
         group = parser.add_argument_group(title)
         for name, details in options_of(SECTIONS[section]).items():
-            _add_option(group, name, details)
+            add_option(group, name, details)
     return parser
 
 
@@ -91,7 +91,7 @@ def parse(argv: Sequence[str]) -> Request:
     InputError
         A preset, a settings file or a value is wrong.
     """
-    arguments = vars(build_parser().parse_args([_with_dashes(word) for word in argv]))
+    arguments = vars(build_parser().parse_args([with_dashes(word) for word in argv]))
     layers = []
     if arguments["preset"]:
         layers.append(load_preset(arguments["preset"]))
@@ -99,7 +99,7 @@ def parse(argv: Sequence[str]) -> Request:
         layers.append(load_preset(SLOPPY))
     if arguments["config_file"]:
         layers.append(load_file(arguments["config_file"]))
-    layers.append(_given(arguments))
+    layers.append(given(arguments))
     return Request(
         bids_dir=arguments["bids_dir"].absolute(),
         output_dir=arguments["output_dir"].absolute(),
@@ -112,7 +112,8 @@ def parse(argv: Sequence[str]) -> Request:
     )
 
 
-def _add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> None:
+def add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> None:
+    """Add the option of a setting; without it on the command line its name is not among the arguments."""
     flags = [f"--{name.replace('_', '-')}", *([details.short] if details.short else [])]
     if details.kind is bool:
         group.add_argument(
@@ -131,7 +132,8 @@ def _add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> N
     )
 
 
-def _given(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def given(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the settings that were on the command line, by section, in their proper types."""
     return {
         section: {
             name: details.check(f"--{name.replace('_', '-')}", arguments[name], "Command line")
@@ -142,7 +144,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _with_dashes(word: str) -> str:
+def with_dashes(word: str) -> str:
     """Turn ``--participant_label=x_y`` into ``--participant-label=x_y``."""
     if not word.startswith("--"):
         return word

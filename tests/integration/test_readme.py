@@ -12,6 +12,7 @@ import pytest
 from bids_xai.cli.fetch import build_parser as build_fetch_parser
 from bids_xai.cli.parser import build_parser, parse
 from bids_xai.cli.phantom import build_parser as build_phantom_parser
+from bids_xai.cli.scenarios import build_parser as build_scenarios_parser
 from tests.datasets import make_dataset, write_mask
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
@@ -49,16 +50,17 @@ def test_the_embedding_example_runs_as_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", _commands())
 def test_every_command_is_accepted(line: str, tmp_path: Path) -> None:
     words = shlex.split(line, comments=True)
-    if not words or Path(words[0]).name not in ("bids-xai", "bids-xai-phantom"):
+    others = {"bids-xai-phantom": build_phantom_parser, "bids-xai-scenarios": build_scenarios_parser}
+    if not words or Path(words[0]).name not in ("bids-xai", *others):
         return
-    if Path(words[0]).name == "bids-xai-phantom":
-        build_phantom_parser().parse_args(words[1:])
+    if Path(words[0]).name in others:
+        others[Path(words[0]).name]().parse_args(words[1:])
     elif words[1:] != ["--help"]:
         parse(words[1:])
 
 
 def test_every_option_that_the_text_names_exists() -> None:
-    parsers = (build_parser(), build_phantom_parser(), build_fetch_parser())
+    parsers = (build_parser(), build_phantom_parser(), build_fetch_parser(), build_scenarios_parser())
     known = "".join(parser.format_help() for parser in parsers)
     others = {"--version", "--help"}
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):

@@ -66,18 +66,22 @@ def test_help_and_version_exit_with_0(capsys: pytest.CaptureFixture[str]) -> Non
     assert __version__ in capsys.readouterr().out
 
 
-def test_progress_counts_trainings_and_prints_plain_lines_off_a_terminal() -> None:
+def _node(**inputs: object) -> SimpleNamespace:
+    return SimpleNamespace(name="chunk", output_dir=lambda: "", inputs=SimpleNamespace(**inputs))
+
+
+def test_progress_counts_models_and_prints_plain_lines_off_a_terminal() -> None:
     stream = io.StringIO()
-    progress = Progress("Group", 30, "trainings", stream=stream, interval=0.0)
-    chunk = SimpleNamespace(interface=SimpleNamespace(inputs=SimpleNamespace(start=10, stop=20)))
-    other = SimpleNamespace(interface=SimpleNamespace(inputs=SimpleNamespace()))
-    whole = SimpleNamespace(interface=SimpleNamespace(inputs=SimpleNamespace(start=[0, 10], stop=[10, 20])))
+    progress = Progress("Group", 120, "models", per_repetition=4, stream=stream, interval=0.0)
+    stage = {"stage": "null", "importance": ["W"]}
+    chunk, whole = _node(start=10, stop=20, **stage), _node(start=[0, 10], stop=[10, 20], **stage)
     progress(chunk, "start")
     progress(chunk, "exception")
-    for node in (chunk, other, whole):
+    for node, done in ((_node(), 0), (chunk, 40), (whole, 80), (whole, 80)):
         progress(node, "end")
-    assert progress.done == 10
+        assert progress.done == done
     progress.close()
-    assert "10/30 trainings (33 %)" in stream.getvalue()
+    assert "80/120 models (66 %)" in stream.getvalue()
+    assert "models/s" in stream.getvalue()
     assert "left" in stream.getvalue()
     assert "\r" not in stream.getvalue()
