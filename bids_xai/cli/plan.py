@@ -28,6 +28,8 @@ from bids_xai.inference.thresholds import rank
 from bids_xai.reports.results import read_table
 from bids_xai.settings import Settings
 
+# nipype's own files.
+_NODE_BYTES, _OTHER_NODES = 40_000, 20
 _GIGABYTE = 1e9
 _BRAIN_MM3 = 1.83e6  # of the MNI152 template
 _MOST_LISTED = 40
@@ -138,6 +140,8 @@ def print_plan(
         elif smallest > alpha:
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     print(f"Memory of one process: about {_memory(len(rows), n_voxels, design, settings) / _GIGABYTE:.1f} GB")
+    disk = group_work_bytes(len(rows), n_voxels, len(design.classes), settings)
+    print(f"Work folder of the group level: about {disk / _GIGABYTE:.1f} GB")
     seconds = estimate_seconds(settings, Size(n_voxels, design, n_procs))
     print(f"Time of the group level: about {_rounded(seconds)} with {n_procs} processes")
 
@@ -257,6 +261,19 @@ def _memory(n_samples: int, n_voxels: int, design: Design, settings: Settings) -
     kept = max(min(n_kept, chunk_size) + 1, 2 * n_alphas + 4) + 1
     summary = n_kept + 6 * n_alphas + 12
     return 4.0 * max(samples + trained + kept * n_maps * n_voxels, summary * n_maps * n_voxels) + 3e8
+
+
+def group_work_bytes(n_samples: int, n_voxels: int, n_classes: int, settings: Settings) -> float:
+    """Return the size that the work folder of the group level grows to: samples, ledgers, maps and nodes."""
+    inference = settings.inference
+    n_alphas, n_kept = len(inference.alpha), kept_values(inference.n_permutations, inference.alpha)
+    samples = n_samples * (n_voxels + min(n_samples, n_voxels))
+    # Largest null values; counts of every level and a sum (16 bytes) for each set; thresholds; maps.
+    n_sets = 2 if inference.n_null else 1
+    of_value = n_kept + n_sets * (n_alphas + 4) + n_alphas + 3 + 3 * n_alphas
+    of_voxel = of_value * len(inference.importance) * n_classes + 4 * n_classes + 2
+    n_nodes = repetitions(settings) // settings.execution.chunk_size
+    return 4.0 * (samples + of_voxel * n_voxels) + _NODE_BYTES * (n_nodes + _OTHER_NODES)
 
 
 def _rounded(seconds: float) -> str:

@@ -15,12 +15,14 @@ import pandas as pd
 import pytest
 from nipype.pipeline import engine as pe
 
+from bids_xai.cli.plan import group_work_bytes
 from bids_xai.cli.progress import Progress
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.inference.sequential import stopped_at
 from bids_xai.interfaces.chunks import OpenLedger
+from bids_xai.settings import resolve
 from bids_xai.workflows.inference import init_inference_wf
 
 N_VOXELS = 60
@@ -286,3 +288,17 @@ def test_a_damaged_chunk_is_named_and_deleting_it_is_enough(samples: dict[str, s
     shutil.rmtree(chunk.parent)
     # The ledger holds the chunk already, and takes it once.
     assert digests(run(inference(samples, tmp_path), plugin="MultiProc")) == first
+
+
+def test_the_dry_run_says_how_large_the_work_folder_gets(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"subject": np.repeat(["01", "02", "03"], 10), "session": "", "task": "look"})
+    rows["run"], rows["event"], rows["class"] = "1", np.tile(np.arange(10), 3), np.tile(["a", "b"], 15)
+    design, _ = make_design(rows, cv="subject")
+    X = np.random.default_rng(0).standard_normal((30, 20_000)).astype(np.float32)
+    alone = write_samples(tmp_path, X, design)
+    few = {"n_runs": 4, "n_permutations": 39, "n_null": 4, "alpha": (0.05, 0.2)}
+    run(inference(alone, tmp_path / "work", training={"n_updates": 2}, **few))
+    inputs = sum(Path(alone[port]).stat().st_size for port in ("data", "gram"))
+    settings = resolve({"inference": {**few, "importance": ("W", "WX")}})
+    estimate = group_work_bytes(30, 20_000, 2, settings)
+    assert estimate == pytest.approx(_size(tmp_path / "work") + inputs, rel=0.1)
