@@ -17,7 +17,7 @@ from bids_xai.reports.slices import Cut, SliceView
 
 _UNITS = {
     "W": "weight (a.u.)",
-    "Haufe": "pattern (input per SD of the logit)",
+    "Haufe": "pattern (a.u.)",
     "WX": "weight × input (a.u.)",
     "OD": "change of output",
     "LRP-W2": "relevance",
