@@ -5,7 +5,8 @@
 change it, ``--sweep`` goes over numbers of classes, samples and minibatch sizes. Every part runs in a process
 of its own, all with the same number of threads. The slow versions are timed on a part of the work
 (``--loop-updates``, ``--loop-voxels``) and scaled up; warm-ups are not timed. Ours is everything that a model
-needs: draws, initial weights, their logits, training, final weights, scores. The share of sgemm sets the
+needs: draws, initial weights, their logits, training, final weights, scores; draws and updates are also timed
+alone. The share of sgemm sets the
 operations that this takes in Gram space against the machine's rate of a product of two 4096 x 4096 matrices,
 measured before and after.
 """
@@ -47,12 +48,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def compare_training(options: argparse.Namespace) -> None:
     """Print the ratio of one size."""
-    (before,), (gram, ours) = timed("sgemm", options), timed("gram", options)
+    (before,), (gram, ours), (updates,) = (timed(part, options) for part in ("sgemm", "gram", "updates"))
     (theirs,), (after,) = timed("loop", options), timed("sgemm", options)
     print(f"{options.samples} samples x {options.voxels} voxels, {options.classes} classes, ", end="")
     print(f"{options.updates} minibatches of {options.batch}, {options.threads} thread(s)")
     print(f"Gram matrix, once for all models        {gram:10.3f} s")
     report("training a model", ours, theirs, f"Gram space, mean of {options.models}", "torch loop")
+    report("its minibatches and updates alone", updates, theirs, "Gram space", "torch loop")
     rate, best = operations(options) / ours, 2 * 4096**3 / min(before, after)
     print(
         f"    {rate / 1e9:.0f} of {best / 1e9:.0f} Gflop/s of sgemm: {100 * rate / best:.0f} %\n", flush=True
@@ -160,6 +162,27 @@ def gram(options: argparse.Namespace) -> tuple[float, float]:
         return of_gram, seconds(lambda: models(n_repetitions, options.updates)) / (n_repetitions * n_folds)
 
 
+def updates(options: argparse.Namespace) -> tuple[float]:
+    """Time minibatches and updates without initial logits and final weights, in the mean of the models."""
+    from functools import partial
+
+    from bids_xai.decoding.basis import training_basis
+    from bids_xai.decoding.descent import CpuTrainer, Task
+    from bids_xai.decoding.softmax import SgdParameters, draw_minibatches
+
+    X, labels, rng = data(options)
+    basis, everything = training_basis(X), np.arange(len(X))
+    Z0 = rng.standard_normal((options.classes, len(X)), dtype=np.float32)
+
+    def models(n: int, n_updates: int) -> None:
+        parameters = SgdParameters(batch_size=options.batch, n_updates=n_updates)
+        draws = [partial(draw_minibatches, own, len(X), options.batch, n_updates) for own in rng.spawn(n)]
+        CpuTrainer(options.threads)(basis, [Task(Z0, labels, everything, own) for own in draws], parameters)
+
+    models(2, 10)
+    return (seconds(lambda: models(options.models, options.updates)) / options.models,)
+
+
 def sgemm(options: argparse.Namespace) -> tuple[float]:
     """Time numpy's product of two 4096 x 4096 matrices, the best of five."""
     A = np.random.default_rng(0).standard_normal((4096, 4096), dtype=np.float32)
@@ -246,6 +269,7 @@ def forward(options: argparse.Namespace) -> tuple[float]:
 
 PARTS = {
     "gram": gram,
+    "updates": updates,
     "sgemm": sgemm,
     "loop": loop,
     "draw": draw,
