@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,3 +32,23 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             Path(name).unlink()
         raise
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty folder of the same name, made beside, and put it in place when the block ends well.
+
+    An older folder at ``path`` gives way to it, and stays if the block fails.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        folder = staging / path.name
+        folder.mkdir()
+        yield folder
+        if path.exists():
+            path.rename(staging / "previous")
+        folder.rename(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai import __version__
+from bids_xai.atomic import whole_folder
 from bids_xai.bids.columns import TABLE_COLUMNS
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.exchange import DESCRIPTION
@@ -98,20 +97,14 @@ def write_group(results: GroupResults, out_dir: Path) -> Path:
     Path
         The folder.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".group-", dir=out_dir))
     target = out_dir / "group"
-    try:
-        staging.chmod(0o755)
+    with whole_folder(target) as folder:
+        # Paths in the manifest are relative to the output folder.
+        staging = folder.parent
         maps = _write_maps(results, staging)
         tables = _write_tables(results, staging)
         manifest = _manifest(results, _write_images(results, staging), maps, tables)
-        write_json(staging / "group" / "results.json", manifest)
-        if target.exists():
-            target.rename(staging / "previous")
-        (staging / "group").rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        write_json(folder / "results.json", manifest)
     return target
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai import __version__
+from bids_xai.atomic import whole_folder
 from bids_xai.bids.columns import TABLE_COLUMNS
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.inference.chunks import save_chunk
@@ -47,20 +46,11 @@ def write_scenario(
     Path
         The folder.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
     target = out_dir / f"scenario-{manifest['name']}"
-    staging = Path(tempfile.mkdtemp(prefix=".scenario-", dir=out_dir))
-    try:
-        folder = staging / target.name
-        folder.mkdir()
+    with whole_folder(target) as folder:
         for name, table in tables.items():
             write_tsv(folder / f"{name}.tsv", table, TABLE_COLUMNS[name])
         save_chunk(folder / "maps.npz", maps)
         np.save(folder / "truth.npy", truth)
         write_json(folder / MANIFEST, {"version": __version__, **manifest, "tables": sorted(tables)})
-        if target.exists():
-            target.rename(staging / "previous")
-        folder.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target

@@ -17,15 +17,12 @@ the folds that were timed, for the Decoder in the first.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from parts import seconds, timed
 
 Folds = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 
@@ -42,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     reference = 0.0
     for part, (title, _) in PARTS.items():
-        seconds, accuracy = timed(part, options)
+        seconds, accuracy = timed(__file__, part, options)
         reference = reference or seconds
         print(
             f"    {title:50s}{seconds:10.3f} s{seconds / reference:9.1f} x{seconds / 3.6:9.2f} h for 1000"
@@ -66,22 +63,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def timed(part: str, options: argparse.Namespace) -> list[float]:
-    """Return the seconds and the accuracy of a part that runs in a process of its own."""
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if value]
-    threads = {
-        f"{library}_NUM_THREADS": str(options.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")
-    }
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments, f"--part={part}"],
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return [float(value) for value in done.stdout.split()]
-
-
 def data(options: argparse.Namespace) -> tuple[npt.NDArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return samples with a weak pattern per class, their labels and people."""
     rng = np.random.default_rng(0)
@@ -95,13 +76,6 @@ def data(options: argparse.Namespace) -> tuple[npt.NDArray, npt.NDArray[np.int64
 def some_folds(people: npt.NDArray[np.int64], n_folds: int) -> Folds:
     """Return the first folds that leave one person out."""
     return [(np.flatnonzero(people != one), np.flatnonzero(people == one)) for one in range(n_folds)]
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def ours(options: argparse.Namespace) -> tuple[float, float]:

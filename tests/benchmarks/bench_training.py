@@ -14,14 +14,11 @@ measured before and after.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from parts import seconds, timed
 
 _SWEEP = (
     {"classes": 2}, {"classes": 3}, {"classes": 8}, {"classes": 20},
@@ -40,16 +37,18 @@ def main(argv: list[str] | None = None) -> None:
         for change in _SWEEP:
             compare_training(argparse.Namespace(**{**vars(options), **change}))
         return
-    (drawn,), (chosen,) = timed("draw", options), timed("choose", options)
-    (closed,), (forward,) = timed("closed", options), timed("forward", options)
+    (drawn,), (chosen,) = timed(__file__, "draw", options), timed(__file__, "choose", options)
+    (closed,), (forward,) = timed(__file__, "closed", options), timed(__file__, "forward", options)
     report("minibatches of a model", drawn, chosen, "drawn at once", "Generator.choice")
     report("OD of a fold's held-out samples", closed, forward, "closed form", "one forward per voxel")
 
 
 def compare_training(options: argparse.Namespace) -> None:
     """Print the ratio of one size."""
-    (before,), (gram, ours), (updates,) = (timed(part, options) for part in ("sgemm", "gram", "updates"))
-    (theirs,), (after,) = timed("loop", options), timed("sgemm", options)
+    (before,), (gram, ours), (updates,) = (
+        timed(__file__, part, options) for part in ("sgemm", "gram", "updates")
+    )
+    (theirs,), (after,) = timed(__file__, "loop", options), timed(__file__, "sgemm", options)
     print(f"{options.samples} samples x {options.voxels} voxels, {options.classes} classes, ", end="")
     print(f"{options.updates} minibatches of {options.batch}, {options.threads} thread(s)")
     print(f"Gram matrix, once for all models        {gram:10.3f} s")
@@ -90,23 +89,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def timed(part: str, options: argparse.Namespace) -> list[float]:
-    """Return the seconds that a part takes in a process of its own."""
-    sizes = {name: value for name, value in vars(options).items() if type(value) is int}
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
-    threads = {
-        f"{library}_NUM_THREADS": str(options.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")
-    }
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments, f"--part={part}"],
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return [float(value) for value in done.stdout.split()]
-
-
 def data(options: argparse.Namespace) -> tuple[npt.NDArray, npt.NDArray[np.int64], np.random.Generator]:
     """Return samples with a weak pattern per class, their labels and a generator."""
     rng = np.random.default_rng(0)
@@ -114,13 +96,6 @@ def data(options: argparse.Namespace) -> tuple[npt.NDArray, npt.NDArray[np.int64
     X = rng.standard_normal((options.samples, options.voxels), dtype=np.float32)
     X += 0.05 * rng.standard_normal((options.classes, options.voxels), dtype=np.float32)[labels]
     return X, labels, rng
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def gram(options: argparse.Namespace) -> tuple[float, float]:
