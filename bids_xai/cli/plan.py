@@ -141,7 +141,7 @@ def print_plan(
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     print(f"Memory of one process: about {_memory(len(rows), n_voxels, design, settings) / _GIGABYTE:.1f} GB")
     disk = group_work_bytes(len(rows), n_voxels, len(design.classes), settings)
-    print(f"Work folder of the group level: about {disk / _GIGABYTE:.1f} GB")
+    print(f"Work folder of the group level: about {disk / 1e6:.0f} MB")
     seconds = estimate_seconds(settings, Size(n_voxels, design, n_procs))
     print(f"Time of the group level: about {_rounded(seconds)} with {n_procs} processes")
 
