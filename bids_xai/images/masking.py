@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
 from bids_xai.errors import InputError
-from bids_xai.images.grids import check_same_grid, downsample, image_like, volumes
+from bids_xai.images.grids import check_same_grid, downsample, image_like, same_grid, volumes
 
 # Single-precision weights may put an exact half a little below it.
 _HALF = 0.5 - 1e-6
@@ -198,6 +199,33 @@ def unmask(values: npt.NDArray, mask: SpatialImage) -> nb.Nifti1Image:
     data = np.zeros(inside.shape + values.shape[:-1], dtype=values.dtype)
     data[inside] = values.T
     return image_like(data, mask)
+
+
+def on_grid(mask: SpatialImage, grid: SpatialImage) -> npt.NDArray[np.bool_]:
+    """Return a mask of the same space on another grid: where at least half of a voxel is inside.
+
+    Parameters
+    ----------
+    mask
+        3-D image, voxels above 0 are inside.
+    grid
+        Image whose grid is meant.
+
+    Returns
+    -------
+    array, bool, shape (x, y, z)
+    """
+    inside = (np.asarray(mask.dataobj) > 0).astype(np.float32)
+    if same_grid(mask, grid):
+        return inside > 0
+    to_mask = np.linalg.inv(mask.affine) @ grid.affine
+    centres = np.indices(grid.shape[:3], dtype=np.float32).reshape(3, -1)
+    share = np.zeros(centres.shape[1], dtype=np.float32)
+    # A voxel is seen at 27 points: its share inside is their mean.
+    for offset in itertools.product((-1 / 3, 0, 1 / 3), repeat=3):
+        places = to_mask[:3, :3] @ (centres + np.array(offset)[:, None]) + to_mask[:3, 3:]
+        share += ndimage.map_coordinates(inside, places, order=1, mode="constant") / 27
+    return (share >= _HALF).reshape(grid.shape[:3])
 
 
 def _refuse_empty(inside: npt.NDArray[np.bool_], name: str) -> None:

@@ -80,3 +80,28 @@ def stack_samples(
             if sample in rows:
                 out[rows[sample]] = volume[inside]
             sample += 1
+
+
+def stack_volumes(
+    images: Sequence[nb.spatialimages.SpatialImage],
+    kept: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Write the chosen samples, whole, into ``out``.
+
+    Parameters
+    ----------
+    images
+        4-D images; their volumes, in order, are samples 0, 1, 2, ...
+    kept
+        Numbers of the samples to write, shape (n_kept,).
+    out
+        float32 array of shape (n_kept, x, y, z), for example memory-mapped.
+    """
+    rows = {int(sample): row for row, sample in enumerate(kept)}
+    sample = 0
+    for image in images:
+        for volume in volumes(image):
+            if sample in rows:
+                out[rows[sample]] = volume
+            sample += 1

@@ -15,6 +15,7 @@ from bids_xai.images.masking import (
     intersect,
     load_mask,
     masked_series,
+    on_grid,
     unmask,
 )
 
@@ -114,3 +115,17 @@ def test_rows_and_back():
     assert unmask(series[0], mask).shape == (5, 4, 3)
     with pytest.raises(InputError, match="different grids"):
         masked_series(img(data, 3.0), mask)
+
+
+def test_a_mask_on_another_grid_is_where_half_of_a_voxel_is_inside() -> None:
+    data = np.zeros((20, 20, 20), np.uint8)
+    data[4:12, 6:14, 2:8] = 1
+    mask = nb.Nifti1Image(data, np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert np.array_equal(on_grid(mask, mask), data > 0)
+    coarse = nb.Nifti1Image(np.zeros((10, 10, 10), np.uint8), np.diag([4.0, 4.0, 4.0, 1.0]))
+    coarse.affine[:3, 3] = 1  # voxels of 2 x 2 x 2 of the finer ones
+    found = on_grid(mask, coarse)
+    assert np.array_equal(found, data.reshape(10, 2, 10, 2, 10, 2).mean(axis=(1, 3, 5)) >= 0.5)
+    away = nb.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([4.0, 4.0, 4.0, 1.0]))
+    away.affine[:3, 3] = 500
+    assert not on_grid(mask, away).any()
