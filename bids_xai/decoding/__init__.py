@@ -1,4 +1,4 @@
-"""Splits, the Gram-space softmax engine, and scores."""
+"""Splits, the Gram-space softmax engine, the training of networks, and scores."""
 
 from bids_xai.registry import Entry, Registry
 
@@ -11,5 +11,16 @@ SPLITS = Registry(
         "event",
         "bids_xai.decoding.event_folds:leave_events_out",
         "leave the n-th event of every class of every run out, within each subject",
+    ),
+    Entry(
+        "holdout",
+        "bids_xai.decoding.partitions:holdout",
+        "random splits of subjects with equal shares of the classes",
+        "Klingenberg et al. 2021, section 2.1",
+    ),
+    Entry(
+        "leaky-volumes",
+        "bids_xai.decoding.partitions:leaky_volumes",
+        "random splits of volumes, which leak between runs and subjects: to reproduce published figures only",
     ),
 )

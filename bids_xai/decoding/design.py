@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,13 @@ class Design:
 
     @property
     def left_out(self) -> npt.NDArray[np.int64]:
-        """Number of the fold that every sample is left out in, shape (n,)."""
+        """Number of the fold that every sample is left out in, shape (n,), or -1 if in none.
+
+        All 0 where folds share samples: splits that are drawn afresh part nobody for good.
+        """
         codes = np.full(len(self.labels), -1, dtype=np.int64)
+        if len(np.unique(tested := np.concatenate([fold.test for fold in self.folds]))) < len(tested):
+            return np.zeros_like(codes)
         for number, fold in enumerate(self.folds):
             codes[fold.test] = number
         return codes
@@ -104,6 +109,7 @@ def make_design(
     n_folds: int = 5,
     seed: int = 0,
     exchange_within: str | None = None,
+    split_options: Mapping[str, Any] | None = None,
 ) -> tuple[Design, npt.NDArray[np.int64]]:
     """Return the design of labelled rows, and which rows it is of.
 
@@ -119,6 +125,8 @@ def make_design(
     exchange_within
         Column of ``rows`` whose levels are the blocks; ``TABLE:COLUMN`` names the same column. None: one
         block.
+    split_options
+        ``options`` of :func:`bids_xai.decoding.splits.make_folds`.
 
     Returns
     -------
@@ -150,7 +158,7 @@ def make_design(
         subjects=_codes(chosen, ["subject"]),
         runs=_codes(chosen, run_columns),
         events=_codes(chosen, [*run_columns, "event"]),
-        folds=tuple(make_folds(cv, chosen, labels, n_folds=n_folds, seed=seed)),
+        folds=tuple(make_folds(cv, chosen, labels, n_folds=n_folds, seed=seed, options=split_options)),
         people=tuple(chosen["subject"].drop_duplicates().astype(str)),
         blocks=None if exchange_within is None else _blocks(chosen, exchange_within),
     )

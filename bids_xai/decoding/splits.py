@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import inspect
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,13 @@ class Fold:
 
 
 def make_folds(
-    cv: str, rows: pd.DataFrame, y: npt.NDArray[np.int64], *, n_folds: int = 5, seed: int = 0
+    cv: str,
+    rows: pd.DataFrame,
+    y: npt.NDArray[np.int64],
+    *,
+    n_folds: int = 5,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> list[Fold]:
     """Split labelled samples.
 
@@ -37,23 +45,37 @@ def make_folds(
         on the other runs of that subject only. ``"event"``: within every subject, leave the n-th event of
         every class of every run out (:func:`bids_xai.decoding.event_folds.leave_events_out`). ``"kfold"``:
         ``n_folds`` groups of subjects, or of runs if there is one subject. Where every subject is of one
-        class, the groups have the classes in equal shares.
+        class, the groups have the classes in equal shares. ``"holdout"``: ``n_folds`` random splits of
+        subjects (:func:`bids_xai.decoding.partitions.holdout`). ``"leaky-volumes"``: of volumes.
     rows
         One row per sample: ``subject, session, task, run, class``, for ``"event"`` also the times of the
         event; an anatomical image has no task.
     y
         Class codes, shape (n_samples,).
     n_folds, seed
-        Number of groups of ``kfold``, and the seed that deals subjects or runs to them.
+        Number of groups of ``kfold``, of splits of ``holdout`` and ``leaky-volumes``, and the seed that deals
+        subjects, runs or volumes to them.
+    options
+        Further options of the split: ``test_size, stratify, first_session`` of ``holdout``, ``test_size`` of
+        ``leaky-volumes``.
 
     Raises
     ------
     InputError
         There is nothing to leave out, a class is missing from a training set, or anatomical images of one
-        person would be on both sides.
+        person would be on both sides, or the split has no such option.
     """
     _refuse_shared_anatomy(cv, rows)
-    folds = list(SPLITS[cv].load()(rows, n_folds=n_folds, seed=seed))
+    split = SPLITS[cv].load()
+    known = [name for name in inspect.signature(split).parameters if name not in ("rows", "n_folds", "seed")]
+    unknown = [name for name in options or {} if name not in known]
+    if unknown:
+        raise InputError(
+            f"--cv {cv} has no option {unknown[0]!r}.",
+            f"one of {', '.join(known)}" if known else "no options",
+            "leave the option out, or use --cv holdout",
+        )
+    folds = list(split(rows, n_folds=n_folds, seed=seed, **(options or {})))
     names = dict(zip(y.tolist(), rows["class"], strict=True))
     for fold in folds:
         counts = np.bincount(y[fold.train], minlength=max(names) + 1)

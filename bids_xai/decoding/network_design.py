@@ -1,0 +1,84 @@
+"""The design of networks: samples are balanced, then split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_xai.decoding.design import Design, make_design
+from bids_xai.decoding.partitions import draw_balanced
+from bids_xai.decoding.partitions import undersample as undersampled
+from bids_xai.errors import InputError
+
+# What the seed of the draws is of, beside those of bids_xai.interfaces.networks.
+_DRAWS = 13
+
+
+def network_design(
+    rows: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    cv: str,
+    n_folds: int,
+    test_size: float,
+    stratify: Sequence[str],
+    undersample: Sequence[str],
+    first_session: bool,
+    samples_per_class: int | None,
+    seed: int,
+    exchange_within: str | None,
+) -> tuple[Design, npt.NDArray[np.int64]]:
+    """Return the design of the rows that remain after undersampling, and their positions in ``rows``.
+
+    Parameters as in :func:`bids_xai.decoding.design.make_design`; ``undersample`` names the column that is
+    balanced, then those of the bins (:func:`bids_xai.decoding.partitions.undersample`).
+    """
+    positions = np.arange(len(rows), dtype=np.int64)
+    if classes:
+        positions = positions[rows["class"].isin(classes).to_numpy()]
+    _refuse_lone_people(rows.iloc[positions])
+    seeds = np.random.SeedSequence([seed, _DRAWS]).spawn(2)
+    if undersample:
+        balance, *within = undersample
+        positions = positions[
+            undersampled(
+                rows.iloc[positions].reset_index(drop=True),
+                seed=seeds[0],
+                balance=balance,
+                within=("class", *within),
+            )
+        ]
+    if samples_per_class is not None:
+        own = list(rows["class"].iloc[positions])
+        positions = positions[draw_balanced(own, samples_per_class, seed=seeds[1])]
+    options: dict[str, dict[str, Any]] = {
+        "holdout": {"test_size": test_size, "stratify": tuple(stratify), "first_session": first_session},
+        "leaky-volumes": {"test_size": test_size},
+    }
+    design, kept = make_design(
+        rows.iloc[positions].reset_index(drop=True),
+        classes=classes,
+        cv=cv,
+        n_folds=n_folds,
+        seed=seed,
+        exchange_within=exchange_within,
+        split_options=options.get(cv),
+    )
+    return design, positions[kept]
+
+
+def _refuse_lone_people(rows: pd.DataFrame) -> None:
+    people = rows.groupby("class")["subject"].nunique()
+    one_person = rows["subject"].nunique() == 1
+    for name, count in people.items():
+        if count == 1 and not one_person:
+            own = rows.loc[rows["class"] == name, "subject"].iloc[0]
+            raise InputError(
+                f"Class {name!r} has one person (sub-{own}).",
+                "at least two, one to learn from and one to be judged by",
+                "leave the class out with --classes, or merge it with another (NAME=LEVEL+LEVEL)",
+            )
