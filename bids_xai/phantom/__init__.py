@@ -1,6 +1,8 @@
 """Data with known truth: whole BIDS datasets made from a template that comes with a package, and arrays.
 
-``bids_dataset.make_dataset`` writes a dataset; ``parameters.PhantomParameters`` says what is in it.
+``bids_dataset.make_dataset`` writes BOLD and T1w; ``parameters.PhantomParameters`` says what is in it.
+``lesions_dataset.make_lesion_dataset`` writes anatomical images of controls and patients with lesions;
+``lesion_parameters.LesionParameters`` says which.
 ``scenarios.make_samples`` makes arrays; ``scenarios.ScenarioParameters`` says of what scenario and scale.
 """
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +12,21 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bids_xai import __version__
-from bids_xai.errors import InputError
 from bids_xai.phantom import truth
 from bids_xai.phantom.anatomy import Anatomy, draw_anatomy, draw_motion, template_position
 from bids_xai.phantom.bold import Brain, bold_run, make_brain
 from bids_xai.phantom.events import draw_events, responses, run_length
-from bids_xai.phantom.files import SCANNER, TEMPLATE, write_json, write_nifti, write_text, write_tsv
+from bids_xai.phantom.files import (
+    SCANNER,
+    TEMPLATE,
+    subject_label,
+    whole_or_nothing,
+    write_json,
+    write_nifti,
+    write_raw_description,
+    write_text,
+    write_tsv,
+)
 from bids_xai.phantom.parameters import TASK, PhantomParameters
 from bids_xai.phantom.places import amplitude_maps, choose_places
 from bids_xai.phantom.t1w import t1w_image
@@ -69,7 +74,7 @@ def make_dataset(path: str | os.PathLike[str], parameters: PhantomParameters | N
     parameters = parameters or PhantomParameters()
     target = Path(path).absolute()
     # One BLAS thread: sums in one order give the same bytes whatever the machine is told to use.
-    with threadpool_limits(1), _whole_or_nothing(target) as folder:
+    with threadpool_limits(1), whole_or_nothing(target) as folder:
         template = load_template()
         rng = _stream(parameters, _PLACES)
         places = choose_places(template, parameters.classes, rng)
@@ -93,32 +98,6 @@ def make_dataset(path: str | os.PathLike[str], parameters: PhantomParameters | N
 
 def _stream(parameters: PhantomParameters, *purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([parameters.seed, *purpose]))
-
-
-@contextmanager
-def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(
-            f"{target} exists and is not an empty folder.",
-            "a folder that does not exist yet, or an empty one",
-            "choose another folder or remove this one; a phantom is never written over other data",
-        )
-    partial = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(
-            f"{target} cannot be written: {error.strerror}.",
-            "a folder with write permission",
-            "choose another",
-        ) from error
-    try:
-        yield partial
-        if target.is_dir():
-            target.rmdir()
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_subject(folder: Path, scene: _Scene, number: int) -> None:
@@ -163,23 +142,8 @@ def _write_run(
     write_tsv(stem.with_name(stem.name + "_events.tsv"), ["onset", "duration", "trial_type"], rows)
 
 
-def subject_label(number: int) -> str:
-    """``sub-01`` for the first subject."""
-    return f"sub-{number:02d}"
-
-
 def _write_top_level(folder: Path, parameters: PhantomParameters) -> None:
-    write_json(
-        folder / "dataset_description.json",
-        {
-            "Name": "Phantom with known truth",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "raw",
-            "License": "CC0",
-            "Authors": ["bids-xai-phantom"],
-            "GeneratedBy": [{"Name": "bids-xai-phantom", "Version": __version__}],
-        },
-    )
+    write_raw_description(folder)
     write_text(folder / "README", _readme(parameters))
     write_json(folder / f"task-{TASK}_bold.json", {"TaskName": TASK, "RepetitionTime": parameters.tr})
     levels = {name: f"An event of class {name}" for name in parameters.class_names}

@@ -71,12 +71,7 @@ class PhantomParameters:
         self._check("noise", 0.0, 100.0, "percent of the mean signal")
 
     def _check(self, name: str, lowest: float, highest: float, meaning: str) -> None:
-        value = getattr(self, name)
-        if math.isfinite(value) and lowest <= value <= highest:
-            return
-        option = "--" + name.replace("_", "-")
-        bounds = f"at least {lowest:g}" if math.isinf(highest) else f"between {lowest:g} and {highest:g}"
-        raise InputError(f"{option} is {value}.", f"{meaning}, {bounds}", f"give {option} another value")
+        check_range(name, getattr(self, name), lowest, highest, meaning)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,4 +81,24 @@ class PhantomParameters:
     @property
     def resolution_label(self) -> str:
         """BIDS label of the BOLD voxel size: ``4``, ``2p5``."""
-        return f"{self.resolution:g}".replace(".", "p")
+        return size_label(self.resolution)
+
+
+def check_range(name: str, value: float, lowest: float, highest: float, meaning: str) -> None:
+    """Refuse a value that is not finite or out of bounds, by the name of its option.
+
+    Raises
+    ------
+    InputError
+        It is.
+    """
+    if math.isfinite(value) and lowest <= value <= highest:
+        return
+    option = "--" + name.replace("_", "-")
+    bounds = f"at least {lowest:g}" if math.isinf(highest) else f"between {lowest:g} and {highest:g}"
+    raise InputError(f"{option} is {value}.", f"{meaning}, {bounds}", f"give {option} another value")
+
+
+def size_label(resolution: float) -> str:
+    """BIDS label of a voxel size in mm: ``4``, ``2p5``."""
+    return f"{resolution:g}".replace(".", "p")

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_xai.phantom.anatomy import Anatomy
-from bids_xai.phantom.template import Template, Volume, grid, grid_points, sample
+from bids_xai.phantom.template import Points, Template, Volume, grid, grid_points, sample
 
 _WHITE_MATTER = 200.0
-_NOISE = 2.0
+_NOISE_PERCENT = 1.0
 _BIAS = 0.1
 
 
@@ -39,9 +39,18 @@ def t1w_image(
     shape, affine = grid(template, resolution)
     points = grid_points(shape, affine)
     brightness = sample(head, template.affine, anatomy.to_template(points))
+    return magnitude(brightness, points, rng).reshape(shape), affine
+
+
+def magnitude(
+    brightness: Volume, points: Points, rng: np.random.Generator, noise_percent: float = _NOISE_PERCENT
+) -> NDArray[np.int16]:
+    """Image a brightness (white matter near 1) at points of the scanner, (n,) and (n, 3) in mm.
+
+    ``|200 b (1 + bias) + complex noise|``, noise of SD ``noise_percent`` of white matter in either part.
+    """
     direction = rng.standard_normal(3)
     trend = points @ (direction / np.linalg.norm(direction)).astype(np.float32)
     signal = _WHITE_MATTER * brightness * (1 + _BIAS * trend / np.abs(trend).max())
-    noise = _NOISE * rng.standard_normal((2, signal.size), dtype=np.float32)
-    magnitude = np.hypot(signal + noise[0], noise[1])
-    return np.rint(magnitude).astype(np.int16).reshape(shape), affine
+    noise = noise_percent / 100 * _WHITE_MATTER * rng.standard_normal((2, signal.size), dtype=np.float32)
+    return np.asarray(np.rint(np.hypot(signal + noise[0], noise[1])), dtype=np.int16)

@@ -25,10 +25,15 @@ from bids_xai.phantom.template import SPACE, Matrix, Template, grid, grid_points
 
 Masks = Mapping[str, NDArray[np.bool_]]
 
+_NOT_OF_BIDS = "*_places.*\n*_xfm.*\n*_desc-motion_timeseries.*\n"
 _MEANINGS = {
     "brain": "Voxels of which at least half is brain.",
     "shared": "Voxels that respond to two or more classes.",
     "common": "Voxels that respond to every event alike, whatever its class: they tell nothing about it.",
+    "target": "Where the lesions of patients, and of nobody else, may lie; empty in a null dataset.",
+    "incidental": "Where lesions of anybody may lie: they tell nothing about the group.",
+    "lesion": "Lesions of this person, those that tell nothing about the group included.",
+    "evidence": "Lesions of this person at the sites that are the patients' alone.",
 }
 _COLUMN_MEANINGS = {
     **{
@@ -65,8 +70,13 @@ def make_masks(
     return masks
 
 
-def write_description(folder: Path, parameters: PhantomParameters) -> None:
-    """Write what the derivative is and the parameters it was made with."""
+def write_description(
+    folder: Path, parameters: Any, *, readme: str | None = None, ignored: str = _NOT_OF_BIDS
+) -> None:
+    """Write what the derivative is and the parameters (a dataclass) it was made with.
+
+    ``readme`` says what its files hold (those of BOLD if None), ``ignored`` which BIDS has no name for.
+    """
     write_json(
         folder / "dataset_description.json",
         {
@@ -79,8 +89,8 @@ def write_description(folder: Path, parameters: PhantomParameters) -> None:
         },
     )
     write_json(folder / "code" / "parameters.json", dataclasses.asdict(parameters))
-    write_text(folder / ".bidsignore", "*_places.*\n*_xfm.*\n*_desc-motion_timeseries.*\n")
-    write_text(folder / "README", _README)
+    write_text(folder / ".bidsignore", ignored)
+    write_text(folder / "README", readme or _README)
 
 
 def write_masks(folder: Path, masks: Masks, affine: Matrix, resolution: float, label: str) -> None:
@@ -89,7 +99,7 @@ def write_masks(folder: Path, masks: Masks, affine: Matrix, resolution: float, l
         part = "desc-brain" if name == "brain" else f"label-{name}"
         stem = folder / f"tpl-{SPACE}" / f"tpl-{SPACE}_res-{label}_{part}_mask"
         write_nifti(stem.with_name(stem.name + ".nii.gz"), mask.astype(np.uint8), affine, TEMPLATE)
-        write_json(stem.with_name(stem.name + ".json"), _mask_sidecar(name, f"{resolution:g} mm"))
+        write_json(stem.with_name(stem.name + ".json"), mask_sidecar(name, f"{resolution:g} mm"))
 
 
 def write_places(folder: Path, places: Places, class_names: Sequence[str]) -> None:
@@ -113,7 +123,20 @@ def write_places(folder: Path, places: Places, class_names: Sequence[str]) -> No
 
 
 def write_anatomy(folder: Path, subject: str, anatomy: Anatomy, masks: Masks, affine: Matrix) -> None:
-    """Write the transforms of a subject's head and the masks on the subject's own BOLD grid.
+    """Write the transforms of a subject's head and the masks on the subject's own BOLD grid."""
+    write_transforms(folder, subject, anatomy)
+    shape = next(iter(masks.values())).shape
+    points = anatomy.to_template(grid_points((shape[0], shape[1], shape[2]), affine))
+    for name, mask in masks.items():
+        own = sample(mask.astype(np.float32), affine, points, order=0).reshape(shape)
+        part = "desc-brain" if name == "brain" else f"label-{name}"
+        mask_stem = folder / subject / "func" / f"{subject}_task-{TASK}_{part}_mask"
+        write_nifti(mask_stem.with_name(mask_stem.name + ".nii.gz"), own.astype(np.uint8), affine, SCANNER)
+        write_json(mask_stem.with_name(mask_stem.name + ".json"), mask_sidecar(name))
+
+
+def write_transforms(folder: Path, subject: str, anatomy: Anatomy) -> None:
+    """Write the transforms of a subject's head.
 
     ``antsApplyTransforms -i <template image> -r <subject's image> -t <warp> -t <affine>`` makes the subject
     from the template: points go from the scanner through the affine, then through the warp.
@@ -124,14 +147,6 @@ def write_anatomy(folder: Path, subject: str, anatomy: Anatomy, masks: Masks, af
     if anatomy.displacement is not None and anatomy.knots is not None:
         warp = itk_displacement(anatomy.displacement)
         write_nifti(anat / f"{stem}_desc-warp_xfm.nii.gz", warp, anatomy.knots, TEMPLATE)
-    shape = next(iter(masks.values())).shape
-    points = anatomy.to_template(grid_points((shape[0], shape[1], shape[2]), affine))
-    for name, mask in masks.items():
-        own = sample(mask.astype(np.float32), affine, points, order=0).reshape(shape)
-        part = "desc-brain" if name == "brain" else f"label-{name}"
-        mask_stem = folder / subject / "func" / f"{subject}_task-{TASK}_{part}_mask"
-        write_nifti(mask_stem.with_name(mask_stem.name + ".nii.gz"), own.astype(np.uint8), affine, SCANNER)
-        write_json(mask_stem.with_name(mask_stem.name + ".json"), _mask_sidecar(name))
 
 
 def write_motion(folder: Path, subject: str, run: int, motion: NDArray[np.float64]) -> None:
@@ -143,7 +158,8 @@ def write_motion(folder: Path, subject: str, run: int, motion: NDArray[np.float6
     write_json(stem.with_suffix(".json"), {"Description": convention, **_COLUMN_MEANINGS})
 
 
-def _mask_sidecar(name: str, resolution: str | None = None) -> dict[str, Any]:
+def mask_sidecar(name: str, resolution: str | None = None) -> dict[str, Any]:
+    """Say what a mask holds, by the name of its label."""
     meaning = _MEANINGS.get(name, f"Voxels that respond to {name}, the shared ones included.")
     sidecar: dict[str, Any] = {"Description": meaning, "Type": "Brain" if name == "brain" else "ROI"}
     return sidecar | ({"Resolution": resolution} if resolution else {})
