@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bids_xai.reports.caveats_networks import network_caveats
 from bids_xai.reports.html import number
 from bids_xai.reports.results import Results
 
@@ -12,6 +13,8 @@ _PATTERN = "Haufe"
 
 def caveats(results: Results) -> list[str]:
     """Return what a reader must know before reading the maps, with citations."""
+    if results.of_networks:
+        return network_caveats(results)
     manifest = results.manifest
     notes = _on_weights(results.methods)
     if manifest.get("tail", "greater") == "greater":

@@ -27,6 +27,7 @@ from bids_xai.reports.html import (
     render,
 )  # fmt: skip
 from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
+from bids_xai.reports.networks import network_sections
 from bids_xai.reports.people import marks_explained, p_text, people_parts
 from bids_xai.reports.references import REFERENCES, with_authors
 from bids_xai.reports.regions import region_section
@@ -55,14 +56,9 @@ def write_group_report(out_dir: Path | str) -> Path:
     """
     results = load_results(out_dir)
     gallery = Gallery()
+    own = network_sections if results.of_networks else _softmax_sections
     sections = [
-        Section("summary", "Summary", _summary(results)),
-        Section("accuracy", "Accuracy", _accuracy(results, gallery)),
-        Section("confusion", "Confusion", _confusion(results, gallery)),
-        Section("maps", "Importance maps", map_section(results, gallery)),
-        Section("reproducibility", "Reproducibility", _reproducibility(results, gallery)),
-        Section("univariate", "Univariate", univariate_section(results, gallery)),
-        Section("regions", "Regions", region_section(results, gallery)),
+        *own(results, gallery),
         Section("methods", "Methods", _methods(results)),
         Section("warnings", "Warnings", _warnings(results)),
         Section("settings", "Settings", _settings(results)),
@@ -73,6 +69,18 @@ def write_group_report(out_dir: Path | str) -> Path:
     for name, data in gallery.files.items():
         write_whole(figures / name, data)
     return write_whole(results.out_dir / "group.html", page)
+
+
+def _softmax_sections(results: Results, gallery: Gallery) -> list[Section]:
+    return [
+        Section("summary", "Summary", _summary(results)),
+        Section("accuracy", "Accuracy", _accuracy(results, gallery)),
+        Section("confusion", "Confusion", _confusion(results, gallery)),
+        Section("maps", "Importance maps", map_section(results, gallery)),
+        Section("reproducibility", "Reproducibility", _reproducibility(results, gallery)),
+        Section("univariate", "Univariate", univariate_section(results, gallery)),
+        Section("regions", "Regions", region_section(results, gallery)),
+    ]
 
 
 def _subtitle(results: Results) -> str:

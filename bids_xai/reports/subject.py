@@ -22,6 +22,7 @@ from bids_xai.reports.html import (
     plain,
     render,
 )
+from bids_xai.reports.networks_subject import subject_explanations
 from bids_xai.reports.preprocessed import Preprocessing, read_preprocessing
 from bids_xai.reports.preprocessing import alerts, anatomy, functional_runs
 from bids_xai.reports.results import write_whole
@@ -44,14 +45,19 @@ _NOT_SETTINGS = (
     "RegistrationQuality",
 )
 # The figures that this page draws; others in the same folder were drawn by the participant level.
-_OWN_FIGURES = ("sub-*_desc-timeline.svg", "sub-*_desc-samples[0-9]*.png")
+_OWN_FIGURES = (
+    "sub-*_desc-timeline.svg",
+    "sub-*_desc-samples[0-9]*.png",
+    "sub-*_desc-explanations[0-9]*.png",
+)
 
 
 def write_subject_report(out_dir: Path | str, subject: str) -> Path:
     """Write ``sub-<subject>.html``, and its figures as files in ``sub-<subject>/figures``.
 
-    The page is made from the files in the output folder alone: samples, what preprocessing wrote, and the
-    figures that it drew. A subject that was preprocessed but has no samples gets a page that says so.
+    The page is made from the files in the output folder alone: samples, what preprocessing wrote, the
+    figures that it drew, and heatmaps where networks were explained. A subject that was preprocessed but
+    has no samples gets a page that says so.
 
     Parameters
     ----------
@@ -86,6 +92,7 @@ def write_subject_report(out_dir: Path | str, subject: str) -> Path:
         Section("summary", "Summary", _summary(files, rows, found)),
         anatomy(found),
         functional_runs(found),
+        Section("explanations", "Explanations", subject_explanations(out_dir, label, gallery)),
         *([] if not files else _sample_sections(files, rows, gallery)),
     ]
     tasks = ", ".join(sorted({str(task) for task in rows.get("task", ()) if task}))

@@ -1,0 +1,112 @@
+"""What a reader must know before reading heatmaps of networks."""
+
+from __future__ import annotations
+
+from bids_xai.reports.html import number
+from bids_xai.reports.networks_summary import conclusions
+from bids_xai.reports.results import Results
+
+_GUIDED = ("guided-backprop", "guided-grad-cam")
+_CAM = ("grad-cam", "guided-grad-cam")
+_OCCLUSION = ("occlusion", "region-occlusion")
+_LEAKY_WORDS = ("leak", "volume", "sample")
+
+
+def method_names(results: Results) -> list[str]:
+    """Return the registry names of the methods that a result's labels stand for, each once."""
+    info = results.manifest.get("method_info") or {}
+    names = [str((info.get(label) or {}).get("name") or label) for label in results.methods]
+    return list(dict.fromkeys(names))
+
+
+def is_leaky(results: Results) -> bool:
+    """Return whether volumes of one person and run lie in both training and test samples."""
+    split = str(results.manifest.get("cv") or "").lower()
+    return any(word in split for word in _LEAKY_WORDS)
+
+
+def network_caveats(results: Results) -> list[str]:
+    """Return what a reader must know before reading heatmaps of networks, with citations."""
+    return [
+        *conclusions(results),
+        "A heatmap says what this network uses for this decision, not where a disease or a signal is: a "
+        "voxel may count because it cancels what others carry, and what the network does not need is "
+        "missing [@haufe2014]. Another training may use other voxels [@eitel2019robustness].",
+        "Mean heatmaps of a group hide people who differ from it: regions in the mean need not be in "
+        "anyone's own heatmap, and people with more relevance count more. The pages of the subjects show "
+        "single decisions. Means over few samples (wrong decisions above all) describe these few.",
+        *_on_methods(method_names(results)),
+        *_on_statistics(results),
+        *_on_split(results),
+    ]
+
+
+def _on_methods(names: list[str]) -> list[str]:
+    notes = []
+    if set(names) & set(_GUIDED):
+        notes.append(
+            "Guided backpropagation changes little when the parameters of the network are replaced by random "
+            "ones [@adebayo2018]: it shows edges of the image more than what was learnt. See the "
+            "randomisation test."
+        )
+    if "saliency" in names or "gradient-x-input" in names:
+        notes.append(
+            "Gradients say how the output reacts to a small change of a voxel, not how much of the output "
+            "the voxel's value explains; they are noisy from voxel to voxel."
+        )
+    if any(name.startswith("lrp-") or name == "deep-taylor" for name in names):
+        notes.append(
+            "Heatmaps of layer-wise relevance propagation depend on its rule [@montavon2019]: a larger β "
+            "shows more evidence against the class, ε removes weak and contradicting relevance, z+ and β = 0 "
+            "show evidence in favour only. Rules that follow positive contributions can change little with "
+            "the parameters of upper layers: compare rules, and see the randomisation test."
+        )
+    if set(names) & set(_CAM):
+        notes.append(
+            "Grad-CAM has the resolution of the layer that it looks at; the finer structure of its heatmap "
+            "is interpolation."
+        )
+    if "integrated-gradients" in names:
+        notes.append(
+            "Integrated gradients depend on the baseline: a voxel that equals it gets nothing, however much "
+            "the network uses it."
+        )
+    if set(names) & set(_OCCLUSION):
+        notes.append(
+            "Occlusion shows the network images unlike any it was trained on (out of distribution): part of "
+            "a drop may be due to the box, not to what it hides. It depends on the baseline and the size of "
+            "the box, and does not see what is represented twice."
+        )
+    return notes
+
+
+def _on_statistics(results: Results) -> list[str]:
+    manifest = results.manifest
+    if not manifest.get("n_permutations"):
+        return [
+            "No networks were trained on permuted labels: neither scores nor heatmaps come with p-values, "
+            "and structure in a heatmap is no evidence that there is something to find."
+        ]
+    notes = [
+        "p-values of voxels hold for each voxel by itself; over all voxels a fraction α passes by chance. "
+        "The family-wise counts stand beside them."
+    ]
+    smallest = manifest.get("smallest_p")
+    unreachable = [alpha for alpha in manifest["alphas"] if smallest is not None and alpha < smallest]
+    if unreachable:
+        levels = ", ".join(f"{alpha:g}" for alpha in unreachable)
+        notes.append(
+            f"The smallest p that this design can reach is {number(smallest)}: no voxel can pass at α = "
+            f"{levels}."
+        )
+    return notes
+
+
+def _on_split(results: Results) -> list[str]:
+    if is_leaky(results):
+        return [
+            "Volumes were split at random: neighbouring volumes and volumes of the same person lie on both "
+            "sides, so that a network can recognise the person or the moment. The scores say nothing of new "
+            "people or runs."
+        ]
+    return []
