@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from scipy import ndimage
 
 from bids_xai.bids.orientation import check_orientation
 from bids_xai.errors import InputError
@@ -220,6 +221,26 @@ def _check_values(path: Path, img: nb.Nifti1Image) -> None:
             "an image of a head",
             "check how the image was made",
         )
+    holes = 0 if finite.size == data.size else enclosed(~np.isfinite(data.reshape(img.shape[:3])))
+    if holes:
+        raise InputError(
+            f"{holes} voxels inside {path} are not finite (NaN or infinite).",
+            "numbers; only a background that reaches the border of the image may be NaN",
+            "repair or replace the image, or leave the participant out with --participant-label",
+        )
+
+
+def enclosed(voxels: npt.NDArray[np.bool_]) -> int:
+    """Return how many of the voxels do not hang together, face to face, with one at the image's border."""
+    parts, n_parts = ndimage.label(voxels)
+    inner = parts[1:-1, 1:-1, 1:-1]
+    inside = np.setdiff1d(np.arange(1, n_parts + 1), _at_border(parts))
+    return int(np.isin(inner, inside).sum())
+
+
+def _at_border(parts: npt.NDArray) -> npt.NDArray:
+    faces = [np.take(parts, place, axis=axis) for axis in range(3) for place in (0, -1)]
+    return np.unique(np.concatenate([face.ravel() for face in faces]))
 
 
 def _whole_data(path: Path, img: nb.Nifti1Image) -> npt.NDArray:

@@ -9,7 +9,15 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_xai.bids.checks import Problems, check_tr, check_varies, open_image, sidecar_tr
+from bids_xai.bids.checks import (
+    Problems,
+    check_tr,
+    check_varies,
+    enclosed,
+    open_anatomical,
+    open_image,
+    sidecar_tr,
+)
 from bids_xai.errors import InputError
 
 
@@ -124,3 +132,27 @@ def test_problems_are_reported_together():
     with pytest.raises(InputError, match="only") as caught:
         single.raise_any()
     assert caught.value.remedy == "y"
+
+
+def test_holes_that_are_not_finite_are_refused_and_a_background_is_not(tmp_path):
+    data = np.random.default_rng(0).random((20, 20, 20)).astype(np.float32)
+    background = data.copy()
+    background[:3] = np.nan
+    background[3, 10, 10] = np.inf  # hangs together with the background
+    nb.save(nb.Nifti1Image(background, np.diag([2, 2, 2, 1])), tmp_path / "background.nii.gz")
+    assert open_anatomical(tmp_path / "background.nii.gz").shape == (20, 20, 20)
+    background[8, 10, 10] = np.nan
+    background[8, 10, 11] = np.inf
+    nb.save(nb.Nifti1Image(background, np.diag([2, 2, 2, 1])), tmp_path / "hole.nii.gz")
+    with pytest.raises(InputError, match=r"2 voxels inside .*hole\.nii\.gz are not finite"):
+        open_anatomical(tmp_path / "hole.nii.gz")
+
+
+def test_enclosed_voxels_are_those_of_no_part_at_the_border():
+    voxels = np.zeros((5, 5, 5), dtype=bool)
+    voxels[2, 2, 2] = voxels[1, 1, 1] = True
+    assert enclosed(voxels) == 2  # corner to corner is not together
+    voxels[0, 1, 1] = True
+    assert enclosed(voxels) == 1
+    voxels[2, 2, :] = True
+    assert enclosed(voxels) == 0
