@@ -29,6 +29,8 @@ BIDSIGNORE = (
     "**/*_samples.nii.gz",
     "**/*_samples.json",
     "**/*_samples.tsv",
+    "**/*_heatmap.nii.gz",
+    "**/*_heatmap.json",
     "**/*_xfm.*",
     "**/*_boldref.*",
     "**/*_timeseries.*",

@@ -192,6 +192,15 @@ def _write_tables(results: GroupResults, staging: Path) -> dict[str, Any]:
     return written
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of what the results were computed with, by package."""
+    return {
+        "bids-xai": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+    }
+
+
 def _manifest(
     results: GroupResults, images: dict[str, str | None], maps: list[dict[str, Any]], tables: dict[str, Any]
 ) -> dict[str, Any]:
@@ -214,11 +223,7 @@ def _manifest(
         "n_voxels": int(np.asarray(results.mask.dataobj).sum()),
         "n_folds": len(design.folds),
         "settings": settings,
-        "versions": {
-            "bids-xai": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
         **images,
         "failed_subjects": list(provenance.get("failed_subjects", [])),
         "warnings": list(provenance.get("warnings", [])),

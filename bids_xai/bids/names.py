@@ -33,6 +33,7 @@ ENTITY_KEYS: dict[str, str] = {
     "method": "method",
     "atlas": "atlas",
     "stat": "stat",
+    "group": "group",
     "alpha": "alpha",
     "label": "label",
     "desc": "desc",
@@ -143,6 +144,27 @@ def samples_path(entities: Mapping[str, Any], sample: str, extension: str = ".ni
     return participant_path(entities, suffix="samples", extension=extension, desc=sample)
 
 
+def heatmap_path(
+    entities: Mapping[str, Any], *, label: str, method: str, extension: str = ".nii.gz"
+) -> PurePosixPath:
+    """Return the path of a participant's heatmap.
+
+    Parameters
+    ----------
+    entities
+        Subject, session, task and space.
+    label
+        Class whose output is explained, already sanitised.
+    method
+        Label of the explanation.
+    extension
+        Of the file.
+    """
+    return participant_path(
+        {**entities, "class": label, "method": method}, suffix="heatmap", extension=extension
+    )
+
+
 def mask_path(entities: Mapping[str, Any], extension: str = ".nii.gz") -> PurePosixPath:
     """Return the path of a participant's brain mask on the analysis grid."""
     return participant_path(entities, suffix="mask", extension=extension, desc="brain")
@@ -153,13 +175,15 @@ def group_map_path(
     *,
     label: str | None = None,
     method: str | None = None,
+    group: str | None = None,
     alpha: float | None = None,
     entities: Mapping[str, Any] | None = None,
     extension: str = ".nii.gz",
 ) -> PurePosixPath:
     """Return the path of a group map, relative to the output folder.
 
-    ``group/maps/[task-..][_space-..][_res-..][_class-..][_method-..]_stat-..[_alpha-..]_map.nii.gz``
+    ``group/maps/[task-..][_space-..][_res-..][_class-..][_method-..]_stat-..[_group-..][_alpha-..]
+    _map.nii.gz``
 
     Parameters
     ----------
@@ -169,13 +193,16 @@ def group_map_path(
         Class, already sanitised among the others (:func:`sanitize_all`).
     method
         Importance measure.
+    group
+        Samples that a heatmap is the mean of: a class, already sanitised, or TP, FP, TN, FN, correct,
+        incorrect.
     alpha
         Significance level.
     entities
         Entities all samples share, for example task and space.
     """
     shared = {k: v for k, v in (entities or {}).items() if k in ("task", "space", "res", "resolution")}
-    named = {"class": label, "method": method, "stat": stat}
+    named = {"class": label, "method": method, "stat": stat, "group": group}
     named["alpha"] = None if alpha is None else alpha_label(alpha)
     return PurePosixPath("group") / "maps" / bids_name({**shared, **named}, "map", extension)
 

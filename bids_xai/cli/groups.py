@@ -34,13 +34,13 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
     workflow = init_group_wf(
         output_dir=request.output_dir,
         classes=class_names(settings, found),
-        provenance={**provenance(request), "failed_subjects": failed_subjects, **_common(found)},
+        provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
         **group_settings(settings),
     )
     workflow.inputs.inputnode.samples = [str(item.samples) for item in found]
     workflow.inputs.inputnode.rows = [str(item.rows) for item in found]
     workflow.inputs.inputnode.masks = [str(item.mask) for item in found]
-    background = _background(found[0].space, request)
+    background = background_of(found[0].space, request)
     if background is not None:
         workflow.inputs.inputnode.background = str(background)
     design, _ = plan_group(settings, [], found, request.bids_dir)
@@ -101,7 +101,7 @@ def provenance(request: Request) -> dict[str, Any]:
     }
 
 
-def _background(space: str | None, request: Request) -> Path | None:
+def background_of(space: str | None, request: Request) -> Path | None:
     """Write the template that figures show maps on, if the space has one here."""
     if space is None:
         return None
@@ -119,7 +119,8 @@ def _background(space: str | None, request: Request) -> Path | None:
     return path
 
 
-def _common(found: list[SampleSet]) -> Mapping[str, Any]:
+def common_of(found: list[SampleSet]) -> Mapping[str, Any]:
+    """Return space and resolution, which all samples share."""
     return {"space": found[0].space, "resolution": found[0].resolution}
 
 

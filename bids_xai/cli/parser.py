@@ -12,10 +12,12 @@ from bids_xai import __version__
 from bids_xai.settings import (
     SECTIONS,
     SLOPPY,
+    SLOPPY_NETWORK,
     Option,
     Settings,
     load_file,
     load_preset,
+    model_of,
     options_of,
     preset_names,
     resolve,
@@ -95,11 +97,12 @@ def parse(argv: Sequence[str]) -> Request:
     layers = []
     if arguments["preset"]:
         layers.append(load_preset(arguments["preset"]))
-    if arguments["sloppy"]:
-        layers.append(load_preset(SLOPPY))
     if arguments["config_file"]:
         layers.append(load_file(arguments["config_file"]))
     layers.append(given(arguments))
+    if arguments["sloppy"]:
+        sloppy = SLOPPY if model_of(*layers) == "softmax" else SLOPPY_NETWORK
+        layers.insert(1 if arguments["preset"] else 0, load_preset(sloppy))
     return Request(
         bids_dir=arguments["bids_dir"].absolute(),
         output_dir=arguments["output_dir"].absolute(),

@@ -119,7 +119,7 @@ def print_plan(
     else:
         n_voxels = int(np.asarray(nb.load(found[0].mask).dataobj).sum())
     inference = settings.inference
-    _print_samples(rows, design)
+    print_samples(rows, design)
     print(f"Samples: {len(rows)} of about {n_voxels} voxels, {len(design.classes)} classes")
     print(f"Cross-validation: {settings.decoding.cv}, {len(design.folds)} folds")
     stops = inference.stop_after_exceedances is not None
@@ -143,7 +143,7 @@ def print_plan(
     disk = group_work_bytes(len(rows), n_voxels, len(design.classes), settings)
     print(f"Work folder of the group level: about {disk / 1e6:.0f} MB")
     seconds = estimate_seconds(settings, Size(n_voxels, design, n_procs))
-    print(f"Time of the group level: about {_rounded(seconds)} with {n_procs} processes")
+    print(f"Time of the group level: about {rounded(seconds)} with {n_procs} processes")
 
 
 def _scheme(settings: Settings, design: Design) -> str:
@@ -162,7 +162,8 @@ def _print_preprocessing(settings: Settings) -> None:
     print(f"Preprocessing: {', '.join(parts)}\n")
 
 
-def _print_samples(rows: pd.DataFrame, design: Design) -> None:
+def print_samples(rows: pd.DataFrame, design: Design) -> None:
+    """Print how many samples there are."""
     table = rows.groupby(["subject", "class"]).size().unstack(fill_value=0)[list(design.classes)]
     if len(table) <= _MOST_LISTED:
         print("Samples per subject and class")
@@ -276,7 +277,8 @@ def group_work_bytes(n_samples: int, n_voxels: int, n_classes: int, settings: Se
     return 4.0 * (samples + of_voxel * n_voxels) + _NODE_BYTES * (n_nodes + _OTHER_NODES)
 
 
-def _rounded(seconds: float) -> str:
+def rounded(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     if seconds < 5400:

@@ -13,9 +13,10 @@ from typing import Any, TextIO
 class Progress:
     """Counts finished units of work in nipype's ``status_callback`` and prints the time left.
 
-    A unit is one model (a fold of a repetition of a chunk: nodes that have ``start`` and ``stop``) or, with
-    the unit ``"nodes"``, one finished node. What an earlier run of the same command has left done counts as
-    done, but not for the rate, nor do chunks that turned out not to be needed. On a terminal one line is
+    A unit is one model (a fold of a repetition of a chunk: nodes that have ``start`` and ``stop``), one
+    network (nodes that have ``unit``) or, with the unit ``"nodes"``, one finished node. What an earlier run
+    of the same command has left done counts as done, but not for the rate, nor do chunks that turned out not
+    to be needed. On a terminal one line is
     rewritten; elsewhere a line is printed at most every ``interval`` seconds.
 
     Parameters
@@ -99,7 +100,7 @@ class Progress:
         self._counted.update(new)
         if hasattr(node.inputs, "exceedances"):
             self._limit = node.result.outputs.limit
-        needed = [n for (stage, _, start), n in new.items() if stage != "null" or start < self._limit]
+        needed = [n for (stage, _, *start), n in new.items() if stage != "null" or start[0] < self._limit]
         return sum(new.values()) * self.per_repetition, sum(needed) * self.per_repetition
 
     def _print(self) -> None:
@@ -111,6 +112,10 @@ class Progress:
 def _chunks(node: Any) -> Iterator[tuple[tuple[Any, ...], int]]:
     """Give what tells the chunks of a node apart, and their numbers of repetitions."""
     inputs = node.inputs
+    units = getattr(inputs, "unit", None)
+    for unit in units if isinstance(units, list) else [units]:
+        if isinstance(unit, dict):
+            yield (inputs.stage, True, unit["run"], unit["fold"]), 1
     starts, stops = getattr(inputs, "start", None), getattr(inputs, "stop", None)
     if isinstance(starts, int) and isinstance(stops, int):
         starts, stops = [starts], [stops]

@@ -17,10 +17,13 @@ from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
 from bids_xai.cli.graphs import APP_FOLDER
 from bids_xai.cli.groups import find_written, provenance, run_group
+from bids_xai.cli.network_plan import plan_networks, print_networks_plan
+from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import query_dataset, run_participants
 from bids_xai.cli.plan import plan_group, print_plan
 from bids_xai.cli.plugins import configure_nipype, processors
+from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
 from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
@@ -40,14 +43,21 @@ def execute(request: Request) -> int:
     """
     _check_folders(request.bids_dir, request.output_dir)
     if request.settings.preprocessing.registration_study:
-        return max(execute(variant) for variant in _variants(request))
+        codes = [execute(variant) for variant in _variants(request)]
+        if "group" in request.levels and request.settings.is_network and not request.dry_run:
+            names = [f"registration-{kind}" for kind in REGISTRATION_STUDY]
+            table = compare_variants(request.output_dir, names)
+            if table is not None:
+                print(f"Comparison of the registrations: {table}")
+        return max(codes)
     if request.reports_only or request.boilerplate_only:
         return _write_reports(request)
     request, subjects, found = _check_input(request)
     settings = request.settings
     if request.dry_run:
         n_procs = settings.execution.nprocs or processors()
-        print_plan(settings, subjects, found, request.bids_dir, n_procs)
+        show = print_networks_plan if settings.is_network else print_plan
+        show(settings, subjects, found, request.bids_dir, n_procs)
         return 0
 
     _prepare_folders(request)
@@ -57,7 +67,8 @@ def execute(request: Request) -> int:
         if len(failures) == len(subjects) or (failures and settings.execution.stop_on_first_crash):
             return _finish(request, failures)
     if "group" in request.levels:
-        failures |= run_group(request, failed_subjects=sorted(failures))
+        run = run_networks if settings.is_network else run_group
+        failures |= run(request, failed_subjects=sorted(failures))
     return _finish(request, failures)
 
 
@@ -98,7 +109,8 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     request = replace(request, settings=settings)
     found = [] if subjects else find_written(request)
     if "group" in request.levels:
-        plan_group(settings, subjects, found, request.bids_dir)
+        plan = plan_networks if settings.is_network else plan_group
+        plan(settings, subjects, found, request.bids_dir)
         for atlas in settings.inference.atlas:
             check_atlas(atlas)
     if subjects and not settings.selection.skip_bids_validation:

@@ -20,6 +20,7 @@ from bids_xai.images.grids import check_same_grid, factors, fit_shape, same_grid
 from bids_xai.images.masking import downsample_mask, load_mask
 from bids_xai.images.templates import template_from_file, template_image, template_mask
 from bids_xai.settings import Settings
+from bids_xai.settings.sections import Preprocessing
 from bids_xai.workflows import RAW_ENGINES
 
 _DEFAULT_SPACE = {"ants": "MNI152NLin2009cAsym", "fsl": "MNI152NLin6Asym", "none": "MNI152NLin2009cAsym"}
@@ -173,8 +174,17 @@ def with_grid(settings: Settings, subjects: Sequence[SubjectRecord]) -> Settings
     if images.resolution is not None:
         factors(t1w, images.resolution)
     if images.mask not in _MASK_WORDS:
-        grid = mask if images.resolution is None else downsample_mask(mask, images.resolution)
-        if images.shape is not None:
-            grid = fit_shape(grid, (images.shape[0], images.shape[1], images.shape[2]))
-        check_same_grid(load_mask(images.mask), grid, images.mask, "the analysis grid")
+        check_same_grid(load_mask(images.mask), _on_grid(mask, images), images.mask, "the analysis grid")
     return replace(settings, preprocessing=images)
+
+
+def template_grid(settings: Settings) -> nb.Nifti1Image:
+    """Return the template's mask on the analysis grid, for settings that :func:`with_grid` has filled in."""
+    return _on_grid(_load(settings)[1], settings.preprocessing)
+
+
+def _on_grid(mask: nb.Nifti1Image, images: Preprocessing) -> nb.Nifti1Image:
+    grid = mask if images.resolution is None else downsample_mask(mask, images.resolution)
+    if images.shape is None:
+        return grid
+    return fit_shape(grid, (images.shape[0], images.shape[1], images.shape[2]))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.errors import InputError
+from bids_xai.models import MODELS
 from bids_xai.registry import nearest_name
+from bids_xai.settings.network import Network
 from bids_xai.settings.options import options_of
 from bids_xai.settings.sections import Decoding, Execution, Inference, Preprocessing, Samples, Selection
 
@@ -19,7 +21,12 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover
     import tomli as tomllib
 
-SLOPPY = "sloppy"
+SLOPPY, SLOPPY_NETWORK = "sloppy", "sloppy-network"
+# What differs from the softmax layer's defaults, where the model is a network.
+NETWORK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "decoding": {"learning_rate": 1e-4, "batch_size": 4},
+    "inference": {"n_runs": 1, "n_permutations": 0, "n_null": 0},
+}
 Layer = Mapping[str, Mapping[str, Any]]
 
 
@@ -31,8 +38,14 @@ class Settings:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     samples: Samples = field(default_factory=Samples)
     decoding: Decoding = field(default_factory=Decoding)
+    network: Network = field(default_factory=Network)
     inference: Inference = field(default_factory=Inference)
     execution: Execution = field(default_factory=Execution)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the classifier is a network on whole volumes."""
+        return self.decoding.model != "softmax"
 
     def flat(self) -> dict[str, Any]:
         """Return every setting by its own name, in values that JSON and TOML hold."""
@@ -55,6 +68,7 @@ SECTIONS: dict[str, type] = {
     "preprocessing": Preprocessing,
     "samples": Samples,
     "decoding": Decoding,
+    "network": Network,
     "inference": Inference,
     "execution": Execution,
 }
@@ -64,12 +78,12 @@ def preset_names() -> list[str]:
     """Return the names that ``--preset`` accepts."""
     folder = resources.files("bids_xai.settings") / "presets"
     names = [Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")]
-    return sorted(name for name in names if name != SLOPPY)
+    return sorted(name for name in names if name not in (SLOPPY, SLOPPY_NETWORK))
 
 
 def load_preset(name: str) -> Layer:
     """Return the tables of a preset, or refuse an unknown name."""
-    if name not in (*preset_names(), SLOPPY):
+    if name not in (*preset_names(), SLOPPY, SLOPPY_NETWORK):
         raise InputError(
             f"Unknown preset {name!r}.",
             f"one of {', '.join(preset_names())}",
@@ -97,11 +111,20 @@ def load_file(path: Path) -> Layer:
 
 
 def resolve(*layers: Layer) -> Settings:
-    """Merge layers of settings, later ones over earlier ones, over the defaults."""
+    """Merge layers of settings, later ones over earlier ones, over the defaults of the model."""
     merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for layer in layers:
+    model = model_of(*layers)
+    for layer in (NETWORK_DEFAULTS if model != "softmax" else {}, *layers):
         for section, values in layer.items():
             merged[section].update(values)
+    if ":" not in model:
+        MODELS[model]  # refuses an unknown name
+    if model == "softmax" and merged["inference"].get("n_permutations") == 0:
+        raise InputError(
+            "n_permutations = 0 with the softmax layer.",
+            "at least 1",
+            "its maps are thresholded by permutation",
+        )
     if merged["preprocessing"].get("high_pass_sigma") and merged["preprocessing"].get("high_pass"):
         raise InputError(
             "Both high_pass and high_pass_sigma are set.", "one of the two", "remove one of them"
@@ -110,6 +133,12 @@ def resolve(*layers: Layer) -> Settings:
         if alpha >= 1:
             raise InputError(f"alpha = {alpha}.", "significance levels between 0 and 1")
     return Settings(**{name: SECTIONS[name](**values) for name, values in merged.items()})
+
+
+def model_of(*layers: Layer) -> str:
+    """Return the name of the classifier that layers of settings come to."""
+    named = [layer["decoding"]["model"] for layer in layers if "model" in layer.get("decoding", {})]
+    return str(named[-1]) if named else Decoding().model
 
 
 def write_file(settings: Settings, path: Path) -> None:

@@ -26,6 +26,8 @@ class Option:
         None for one value, a number for exactly so many, ``"+"`` for any number.
     choices
         Function that returns the allowed values (read from a registry when asked for).
+    also
+        Text that marks other values than ``choices`` as allowed.
     minimum, maximum
         Smallest and largest allowed number.
     short
@@ -38,6 +40,7 @@ class Option:
     kind: type
     nargs: int | str | None = None
     choices: Callable[[], Iterable[str]] | None = None
+    also: str | None = None
     minimum: float | None = None
     maximum: float | None = None
     short: str | None = None
@@ -71,7 +74,8 @@ class Option:
         if self.maximum is not None and value > self.maximum:
             raise InputError(f"{origin}: {name} = {value}.", f"at most {self.maximum}")
         choices = tuple(self.choices()) if self.choices is not None else ()
-        if choices and value not in choices:
+        free = self.also is not None and self.also in value
+        if choices and value not in choices and not free:
             raise InputError(
                 f"{origin}: {name} = {value!r}.", f"one of {', '.join(choices)}", nearest_name(value, choices)
             )

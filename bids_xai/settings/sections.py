@@ -196,10 +196,21 @@ class Decoding:
         str,
         choices=lambda: SPLITS,
     )
-    n_folds: int = option(5, "number of folds with --cv kfold", int, minimum=2)
-    model: str = option("softmax", "the classifier", str, choices=lambda: MODELS)
-    learning_rate: float = option(0.005, "step of the gradient descent", float, minimum=0)
-    batch_size: int = option(20, "samples in a minibatch", int, minimum=1)
+    n_folds: int = option(
+        5, "number of folds with --cv kfold, of random splits with --cv holdout", int, minimum=1
+    )
+    model: str = option(
+        "softmax",
+        "the classifier: the softmax layer, or a network on whole volumes; PACKAGE.MODULE:FACTORY takes one "
+        "of your own",
+        str,
+        choices=lambda: MODELS,
+        also=":",
+    )
+    learning_rate: float = option(
+        0.005, "step of the gradient descent (default: .005; networks: .0001)", float, minimum=0
+    )
+    batch_size: int = option(20, "samples in a minibatch (default: 20; networks: 4)", int, minimum=1)
     n_updates: int = option(10_000, "minibatches in one training", int, minimum=1)
     l2: float = option(0.0, "weight decay", float, minimum=0)
     clip: float = option(
@@ -236,10 +247,18 @@ class Inference:
         str,
         choices=lambda: ("class", "all"),
     )
-    n_runs: int = option(100, "trainings on the true labels", int, minimum=1)
-    n_permutations: int = option(1000, "trainings on permuted labels, for the thresholds", int, minimum=1)
+    n_runs: int = option(100, "trainings on the true labels (default: 100; networks: 1)", int, minimum=1)
+    n_permutations: int = option(
+        1000,
+        "trainings on permuted labels, for the thresholds (default: 1000; networks: 0, and no p-values)",
+        int,
+        minimum=0,
+    )
     n_null: int = option(
-        100, "a second set of permuted trainings, for the reproducibility threshold (0: none)", int, minimum=0
+        100,
+        "a second set of permuted trainings, for the reproducibility threshold (0: none; not for networks)",
+        int,
+        minimum=0,
     )
     alpha: tuple[float, ...] = option(
         (0.001, 0.01, 0.05), "significance levels", float, nargs="+", minimum=1e-9

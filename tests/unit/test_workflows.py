@@ -28,9 +28,20 @@ from bids_xai.workflows.fsl import init_fsl_preproc_wf
 from bids_xai.workflows.functional import init_bold_wf
 from bids_xai.workflows.grid import init_grid_wf
 from bids_xai.workflows.inference import init_inference_wf
+from bids_xai.workflows.networks import init_network_wf
 from bids_xai.workflows.scenarios import init_scenario_wf
 
 MODALITIES = ("bold", "T1w", "FLAIR")
+# All that a graph of networks may hold.
+NETWORK_PARTS: dict[str, object] = {
+    "n_permutations": 3,
+    "atlas": ["aal", "juelich"],
+    "similarity": True,
+    "visualise": ["features.0:1"],
+    "biomarker": "age",
+    "samples_per_class": 5,
+    "output_dir": "out",
+}
 FACTORIES: list[tuple[Callable[..., pe.Workflow], dict[str, object]]] = [
     (init_ants_preproc_wf, {}),
     (init_fsl_preproc_wf, {}),
@@ -52,6 +63,8 @@ FACTORIES: list[tuple[Callable[..., pe.Workflow], dict[str, object]]] = [
     (init_inference_wf, {}),
     (init_scenario_wf, {"parameters": ScenarioParameters(), "label": "1"}),
     (init_group_wf, {}),
+    (init_network_wf, {}),
+    (init_network_wf, NETWORK_PARTS),
 ]
 
 
@@ -226,3 +239,13 @@ def test_a_ledger_is_made_of_all_that_decides_its_chunks(stage: str) -> None:
     not_deciding = {"start", "stop", "limit", "in_ledger", "n_threads", "use_gpu"}
     for name in set(chunks.interface.inputs.copyable_trait_names()) - not_deciding:
         assert getattr(ledger.inputs, name) == getattr(chunks.inputs, name), name
+
+
+def test_networks_are_trained_fold_by_fold_of_every_run_and_nothing_dangles() -> None:
+    workflow = init_network_wf(**NETWORK_PARTS)  # type: ignore[arg-type]
+    names = set(workflow.list_node_names())
+    assert {"train", "train_null", "explain", "explain_null", "trust", "similarity", "visualise"} <= names
+    assert not _dangling(workflow)
+    assert set(init_network_wf(trust=False).list_node_names()) == names - {
+        "train_null", "explain_null", "trust", "similarity", "visualise", "regions",
+    }  # fmt: skip

@@ -1,0 +1,94 @@
+"""The group level with networks: its parameters, and its graph."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from bids_xai.cli.graphs import NO_CRASH_FILE, run_graph
+from bids_xai.cli.groups import background_of, common_of, find_written, provenance
+from bids_xai.cli.network_plan import network_parameters, plan_networks, trainings
+from bids_xai.cli.parser import Request
+from bids_xai.cli.plan import class_names
+from bids_xai.cli.progress import Progress
+from bids_xai.decoding.softmax import resolve_device
+from bids_xai.settings import Settings
+
+
+def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, str]:
+    """Train, explain and report; return what failed."""
+    from bids_xai.workflows.networks import init_network_wf
+
+    settings = request.settings
+    found = find_written(request, excluding=failed_subjects)
+    workflow = init_network_wf(
+        output_dir=request.output_dir,
+        classes=class_names(settings, found),
+        provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
+        **network_settings(settings),
+    )
+    workflow.inputs.inputnode.samples = [str(item.samples) for item in found]
+    workflow.inputs.inputnode.rows = [str(item.rows) for item in found]
+    workflow.inputs.inputnode.masks = [str(item.mask) for item in found]
+    participants = request.bids_dir / "participants.tsv"
+    if participants.is_file():
+        workflow.inputs.inputnode.participants = str(participants)
+    background = background_of(found[0].space, request)
+    if background is not None:
+        workflow.inputs.inputnode.background = str(background)
+    design, _, _ = plan_networks(settings, [], found, request.bids_dir)
+    progress = Progress("Group", trainings(settings, design), "trainings")
+    report = request.output_dir / "group.html"
+    began = time.time()
+    crashes = run_graph(workflow, request, progress)
+    if crashes:
+        return {"group": str(next(iter(crashes.values())))}
+    return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}
+
+
+def network_settings(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of :func:`bids_xai.workflows.networks.init_network_wf` that settings hold."""
+    decoding, network, inference = settings.decoding, settings.network, settings.inference
+    search = {
+        "draws": network.random_search,
+        "batch_size": network.search_batch_size,
+        "learning_rate": network.search_learning_rate,
+        "patience": network.search_patience,
+    }
+    return {
+        "cv": decoding.cv,
+        "n_folds": decoding.n_folds,
+        "test_size": network.test_size,
+        "test_first_session": network.test_first_session,
+        "validation_size": network.validation_size,
+        "stratify": network.stratify,
+        "undersample": network.undersample,
+        "samples_per_class": network.samples_per_class,
+        "training": network_parameters(settings),
+        "search": search if network.random_search else None,
+        "baseline": network.baseline,
+        "explain": network.explain,
+        "explain_class": network.explain_class,
+        "explain_start": network.explain_start,
+        "explain_layer": network.explain_layer,
+        "explain_filter": network.explain_filter,
+        "visualise": network.visualise,
+        "explain_samples": network.explain_samples,
+        "explain_above": network.explain_above,
+        "trust": network.trust,
+        "lesion_masks": None if network.lesion_masks is None else network.lesion_masks.absolute(),
+        "lesion_label": network.lesion_label,
+        "biomarker": network.biomarker,
+        "strongest_positions": network.strongest_positions,
+        "similarity": network.similarity,
+        "n_runs": inference.n_runs,
+        "n_permutations": inference.n_permutations,
+        "alpha": inference.alpha,
+        "permute": inference.permute,
+        "exchange_within": inference.exchange_within,
+        "atlas": inference.atlas,
+        "merge_sides": network.merge_sides,
+        "random_seed": decoding.random_seed,
+        "device": resolve_device(settings.execution.device),
+        "omp_nthreads": settings.execution.omp_nthreads,
+    }

@@ -1,0 +1,140 @@
+"""Interface that writes the results of networks into the folder of derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import pandas as pd
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_xai import reports
+from bids_xai.attribution.heatmaps import group_names
+from bids_xai.bids.networks import NetworkResults, write_networks
+from bids_xai.decoding.design import Design
+from bids_xai.inference.chunks import load_chunk
+from bids_xai.reports.results import read_table
+
+
+class WriteNetworks(SimpleInterface):
+    """Write heatmaps, maps, tables, manifest, citations and reports of networks.
+
+    Without ``output_dir`` the results stay in the working folder, without reports.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_samples = InputMultiObject(File(exists=True), mandatory=True, desc="4-D images of samples")
+        in_checkpoints = InputMultiObject(
+            File(exists=True), desc="weights of the trainings, with their cards"
+        )
+        in_maps = File(exists=True, mandatory=True, desc="maps by name, .npz")
+        in_heatmaps = File(exists=True, mandatory=True, desc="heatmaps of people, .npz")
+        in_index = File(exists=True, mandatory=True, desc="TSV file, one row per heatmap")
+        in_summary = traits.Dict(mandatory=True, desc="methods, levels and numbers of trainings")
+        in_tables = traits.Dict(
+            traits.Str, File(exists=True), mandatory=True, desc="scores: TSV files by name"
+        )
+        in_heatmap_tables = traits.Dict(traits.Str, File(exists=True), desc="of heatmaps: TSV files by name")
+        in_trust = traits.Dict(traits.Str, File(exists=True), desc="of trust: TSV files by name")
+        in_similarity = traits.Dict(traits.Str, File(exists=True), desc="of similarity: TSV files by name")
+        in_regions = traits.List(
+            traits.Dict(traits.Str, File(exists=True)), desc="of regions: TSV files by name, for every atlas"
+        )
+        in_filters = File(exists=True, desc="images that filters prefer, .npz")
+        in_mask = File(exists=True, mandatory=True, desc="mask of the voxels")
+        in_rows = File(exists=True, mandatory=True, desc="TSV file, one row per sample")
+        in_design = File(exists=True, mandatory=True, desc="design, .json")
+        in_background = File(exists=True, desc="image that figures show the maps on")
+        permute = traits.Str(desc="exchangeability of the labels")
+        explain_class = traits.Str(desc="class, 'true' or 'predicted'; absent: what suits the classes")
+        explain_start = traits.Str("logit", usedefault=True, desc="output that is explained")
+        provenance = traits.Dict(mandatory=True, desc="settings, name of the dataset, space, resolution")
+        output_dir = traits.Str(desc="folder of the derivatives")
+
+    class _OutputSpec(TraitedSpec):
+        out_dir = Directory(exists=True, desc="folder of the results")
+        out_report = File(exists=True, desc="the HTML report")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime: Any) -> Any:
+        inputs = self.inputs
+        to_output = isdefined(inputs.output_dir)
+        out = Path(inputs.output_dir) if to_output else Path(runtime.cwd)
+        design = Design.load(inputs.in_design)
+        provenance = dict(inputs.provenance)
+        provenance["warnings"] = [*provenance.get("warnings", []), *self._warnings(design.classes)]
+        results = NetworkResults(
+            maps=load_chunk(inputs.in_maps),
+            groups=group_names(design.classes),
+            heatmaps=load_chunk(inputs.in_heatmaps)["heatmaps"],
+            index=read_table(Path(inputs.in_index)).fillna({"session": "", "task": ""}),
+            tables=self._tables(),
+            regions=self._regions("regions"),
+            rows=read_table(Path(inputs.in_rows)).fillna({"session": "", "task": "", "run": ""}),
+            design=design,
+            mask=nb.load(inputs.in_mask),
+            background=nb.load(inputs.in_background) if isdefined(inputs.in_background) else None,
+            images=[Path(path) for path in inputs.in_samples],
+            checkpoints=[Path(path) for path in inputs.in_checkpoints or []],
+            filters=load_chunk(inputs.in_filters) if isdefined(inputs.in_filters) else {},
+            summary=self._summary(design),
+            provenance=provenance,
+        )
+        self._results["out_dir"] = str(write_networks(results, out))
+        if to_output:
+            for subject in sorted(results.rows["subject"].unique()):
+                reports.write_subject_report(out, subject)
+            reports.write_citations(out)
+            self._results["out_report"] = str(reports.write_group_report(out))
+        return runtime
+
+    def _warnings(self, classes: Sequence[str]) -> list[str]:
+        above = self.inputs.provenance["settings"].get("explain_above", 0)
+        return [
+            f"No held-out sample of class {name} is explained: to none was its class given a probability of "
+            f"{above:g} or more (--explain-above)."
+            for name in classes
+            if not self.inputs.in_summary["n_explained"][name]
+        ]
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        inputs = self.inputs
+        found: dict[str, str] = {}
+        for part in (inputs.in_tables, inputs.in_heatmap_tables, inputs.in_trust, inputs.in_similarity):
+            found |= part if isdefined(part) else {}
+        tables = {name: read_table(Path(path)) for name, path in found.items()}
+        for name in ("overlap", "method_overlap", "biomarker", "fingerprints"):
+            of_atlases = self._regions(name)
+            if of_atlases:
+                tables[name] = pd.concat(of_atlases, ignore_index=True)
+        return tables
+
+    def _regions(self, name: str) -> list[pd.DataFrame]:
+        found = self.inputs.in_regions if isdefined(self.inputs.in_regions) else []
+        return [read_table(Path(tables[name])) for tables in found if name in tables]
+
+    def _summary(self, design: Design) -> dict[str, Any]:
+        inputs = self.inputs
+        settings = inputs.provenance["settings"]
+        by_default = design.classes[1] if len(design.classes) == 2 else "true"
+        return {
+            **inputs.in_summary,
+            "cv": settings["cv"],
+            "permute": inputs.permute if isdefined(inputs.permute) else None,
+            "explain_start": inputs.explain_start,
+            "explain_class": inputs.explain_class if isdefined(inputs.explain_class) else by_default,
+        }
