@@ -151,7 +151,8 @@ def init_samples_wf(
     ]
     workflow.connect([(inputnode, preproc_wf, [(port, f"inputnode.{port}") for port in ports])])
     mask: tuple[pe.Node | pe.Workflow, str] = (preproc_wf, "outputnode.mask")
-    if raw and not compute_mask:
+    # Images that are brought to the grid here are no images on which a mask could lie before.
+    if (raw or (preproc == "none" and modality != "bold")) and not compute_mask:
         given = pe.Node(DownsampleMask(), name="given_mask")
         workflow.connect(inputnode, "mask", given, "in_masks")
         mask = (given, "out_mask")

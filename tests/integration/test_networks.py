@@ -31,7 +31,7 @@ N_SUBJECTS = 12
 MODEL = "tests.integration.small_network:small"
 IMAGES = (
     *("--modality", "T1w", "--target", "participants:group", "--classes", "control", "patient"),
-    *("--preproc", "none", "--space", "MNI152NLin2009aSym", "--resolution", "6", "--mask", "template"),
+    *("--preproc", "none", "--space", "MNI152NLin2009aSym", "--resolution", "6"),
     "--skip-bids-validation",
 )
 # Nodes run in this process, where nothing is said of processes: starting others takes longer than the nodes.
@@ -70,8 +70,24 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def samples(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an output folder with the participant level in it."""
     out = tmp_path_factory.mktemp("samples") / "out"
-    assert main([str(dataset), str(out), "participant", *IMAGES, *HERE, "-w", str(out.parent / "work")]) == 0
+    words = [
+        dataset,
+        out,
+        "participant",
+        *IMAGES,
+        *HERE,
+        "--mask",
+        _brain(dataset),
+        "-w",
+        out.parent / "work",
+    ]
+    assert main([str(word) for word in words]) == 0
     return out
+
+
+def _brain(dataset: Path) -> Path:
+    (path,) = (dataset / "derivatives" / "truth").glob("tpl-*/*desc-brain_mask.nii.gz")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +113,15 @@ def _manifest(out: Path) -> dict:
 
 def _table(out: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(out / "group" / _manifest(out)["tables"][name], sep="\t", dtype={"subject": str})
+
+
+def test_heatmaps_lie_in_the_mask_that_was_given(dataset: Path, finished: Path) -> None:
+    brain = np.asarray(nb.load(_brain(dataset)).dataobj) > 0
+    mask = np.asarray(nb.load(finished / "group" / _manifest(finished)["mask"]).dataobj) > 0
+    assert not (mask & ~brain).any()
+    assert mask.sum() > 0.99 * brain.sum()
+    heatmap = nb.load(finished / _manifest(finished)["heatmaps"][0]["path"]).get_fdata()
+    assert not heatmap[~mask].any()
 
 
 def test_the_output_is_valid_bids_and_every_file_of_the_manifest_is_there(finished: Path) -> None:
