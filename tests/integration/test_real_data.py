@@ -54,7 +54,7 @@ def test_a_coarse_whole_brain_runs_through_emotion_occlusion(shared_data: Path, 
         bids, out, "participant", "group", "--preset", "emotion-occlusion", "--preproc", "none",
         "-d", bids / "derivatives" / "masks", "--bids-filter-file", filters, "--hrf-shift", "0",
         "--cv", "kfold", "--n-folds", "2", "--max-epochs", "15", "--samples-per-class", "60",
-        "--explain-samples", "2", "--explain-above", "0.2", "--strongest-positions", "40", "--no-trust",
+        "--explain-samples", "2", "--explain-above", "0", "--strongest-positions", "40", "--no-trust",
         "-w", tmp_path / "work",
     ]  # fmt: skip
     assert main([str(word) for word in words]) == 0
