@@ -37,15 +37,22 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
         provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
         **group_settings(settings),
     )
-    workflow.inputs.inputnode.samples = [str(item.samples) for item in found]
-    workflow.inputs.inputnode.rows = [str(item.rows) for item in found]
-    workflow.inputs.inputnode.masks = [str(item.mask) for item in found]
-    background = background_of(found[0].space, request)
-    if background is not None:
-        workflow.inputs.inputnode.background = str(background)
     design, _ = plan_group(settings, [], found, request.bids_dir)
     n_folds = len(design.folds)
     progress = Progress("Group", repetitions(settings) * n_folds, "models", per_repetition=n_folds)
+    return run_on_written(workflow, request, found, progress)
+
+
+def run_on_written(
+    workflow: Any, request: Request, found: list[SampleSet], progress: Progress
+) -> dict[str, str]:
+    """Run a graph of the group level on what the participant level wrote; return what failed."""
+    workflow.inputs.inputnode.samples = [str(item.samples) for item in found]
+    workflow.inputs.inputnode.rows = [str(item.rows) for item in found]
+    workflow.inputs.inputnode.masks = [str(item.mask) for item in found]
+    background = _background(found[0].space, request)
+    if background is not None:
+        workflow.inputs.inputnode.background = str(background)
     report = request.output_dir / "group.html"
     began = time.time()
     crashes = run_graph(workflow, request, progress)
@@ -101,7 +108,7 @@ def provenance(request: Request) -> dict[str, Any]:
     }
 
 
-def background_of(space: str | None, request: Request) -> Path | None:
+def _background(space: str | None, request: Request) -> Path | None:
     """Write the template that figures show maps on, if the space has one here."""
     if space is None:
         return None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from bids_xai.cli.graphs import NO_CRASH_FILE, run_graph
-from bids_xai.cli.groups import background_of, common_of, find_written, provenance
+from bids_xai.cli.groups import common_of, find_written, provenance, run_on_written
 from bids_xai.cli.network_plan import network_parameters, plan_networks, trainings
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names
@@ -27,23 +25,12 @@ def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, s
         provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
         **network_settings(settings),
     )
-    workflow.inputs.inputnode.samples = [str(item.samples) for item in found]
-    workflow.inputs.inputnode.rows = [str(item.rows) for item in found]
-    workflow.inputs.inputnode.masks = [str(item.mask) for item in found]
     participants = request.bids_dir / "participants.tsv"
     if participants.is_file():
         workflow.inputs.inputnode.participants = str(participants)
-    background = background_of(found[0].space, request)
-    if background is not None:
-        workflow.inputs.inputnode.background = str(background)
     design, _, _ = plan_networks(settings, [], found, request.bids_dir)
     progress = Progress("Group", trainings(settings, design), "trainings")
-    report = request.output_dir / "group.html"
-    began = time.time()
-    crashes = run_graph(workflow, request, progress)
-    if crashes:
-        return {"group": str(next(iter(crashes.values())))}
-    return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}
+    return run_on_written(workflow, request, found, progress)
 
 
 def network_settings(settings: Settings) -> dict[str, Any]:

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai.decoding.design import Design, make_design
-from bids_xai.decoding.partitions import draw_balanced
+from bids_xai.decoding.partitions import draw_balanced, refuse_lone_people
 from bids_xai.decoding.partitions import undersample as undersampled
-from bids_xai.errors import InputError
 
 # What the seed of the draws is of, beside those of bids_xai.interfaces.networks.
 _DRAWS = 13
@@ -40,7 +39,9 @@ def network_design(
     positions = np.arange(len(rows), dtype=np.int64)
     if classes:
         positions = positions[rows["class"].isin(classes).to_numpy()]
-    _refuse_lone_people(rows.iloc[positions])
+    chosen = rows.iloc[positions]
+    if chosen["subject"].nunique() > 1:
+        refuse_lone_people(chosen["class"], chosen["subject"].astype(str))
     seeds = np.random.SeedSequence([seed, _DRAWS]).spawn(2)
     if undersample:
         balance, *within = undersample
@@ -69,16 +70,3 @@ def network_design(
         split_options=options.get(cv),
     )
     return design, positions[kept]
-
-
-def _refuse_lone_people(rows: pd.DataFrame) -> None:
-    people = rows.groupby("class")["subject"].nunique()
-    one_person = rows["subject"].nunique() == 1
-    for name, count in people.items():
-        if count == 1 and not one_person:
-            own = rows.loc[rows["class"] == name, "subject"].iloc[0]
-            raise InputError(
-                f"Class {name!r} has one person (sub-{own}).",
-                "at least two, one to learn from and one to be judged by",
-                "leave the class out with --classes, or merge it with another (NAME=LEVEL+LEVEL)",
-            )

@@ -262,7 +262,7 @@ def _part(
     _check_share(share)
     units = _units(rows, positions)
     people = _strata(rows, positions, units, stratify)
-    _refuse_lone_people(rows.iloc[positions]["class"], units.iloc[positions])
+    refuse_lone_people(rows.iloc[positions]["class"], units.iloc[positions])
     rng = np.random.default_rng(seed)
     shuffled = people.iloc[rng.permutation(len(people))]
     columns = ["class", *(spec for spec in stratify if spec != "class")]
@@ -286,7 +286,7 @@ def _check_share(share: float) -> None:
         raise InputError(f"A share of {share:g} to leave out.", "a number between 0 and 1", "use 0.2, say")
 
 
-def _refuse_lone_people(classes: pd.Series, units: pd.Series) -> None:
+def refuse_lone_people(classes: pd.Series, units: pd.Series) -> None:
     """Refuse a class with one person: nobody would be left on one of the sides."""
     for name, own in units.groupby(classes.to_numpy(), sort=True):
         if own.nunique() < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import nibabel as nb
 import numpy as np
@@ -73,13 +73,8 @@ def stack_samples(
         float32 matrix of shape (n_kept, n_voxels), for example memory-mapped.
     """
     inside = np.asarray(mask.dataobj) > 0
-    rows = {int(sample): row for row, sample in enumerate(kept)}
-    sample = 0
-    for image in images:
-        for volume in volumes(image):
-            if sample in rows:
-                out[rows[sample]] = volume[inside]
-            sample += 1
+    for row, volume in _chosen(images, kept):
+        out[row] = volume[inside]
 
 
 def stack_volumes(
@@ -98,10 +93,15 @@ def stack_volumes(
     out
         float32 array of shape (n_kept, x, y, z), for example memory-mapped.
     """
+    for row, volume in _chosen(images, kept):
+        out[row] = volume
+
+
+def _chosen(
+    images: Sequence[nb.spatialimages.SpatialImage], kept: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray]]:
+    """Give the row and the volume of every chosen sample, reading one volume at a time."""
     rows = {int(sample): row for row, sample in enumerate(kept)}
-    sample = 0
-    for image in images:
-        for volume in volumes(image):
-            if sample in rows:
-                out[rows[sample]] = volume
-            sample += 1
+    for sample, volume in enumerate(volume for image in images for volume in volumes(image)):
+        if sample in rows:
+            yield rows[sample], volume
