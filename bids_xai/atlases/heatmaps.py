@@ -307,28 +307,6 @@ def most_different(
     return int(people[first]), int(people[second]), float(distances[first, second])
 
 
-def lesion_relevance(maps: npt.NDArray[np.float32], lesions: npt.NDArray[np.bool_]) -> Floats:
-    """Return the share of positive relevance in lesions, ``sum(mask R+) / sum(R+)``, shape (n_maps,).
-
-    Eitel et al. (2019), doi:10.1016/j.nicl.2019.102003. NaN where no relevance is positive.
-
-    Parameters
-    ----------
-    maps
-        Heatmap of every person, shape (n_maps, n_voxels).
-    lesions
-        Voxels in lesions of that person, same shape.
-    """
-    if maps.shape != lesions.shape:
-        raise InputError(
-            f"Heatmaps of shape {maps.shape}, lesions of {lesions.shape}.", "a lesion mask for every heatmap"
-        )
-    positive = np.maximum(np.asarray(maps, dtype=np.float64), 0)
-    total = positive.sum(axis=1)
-    inside = np.where(lesions, positive, 0).sum(axis=1)
-    return np.divide(inside, total, out=np.full(len(total), np.nan), where=total > 0)
-
-
 def _merged_names(names: Sequence[str], *, merge_sides: bool, merge: Mapping[str, str]) -> list[str]:
     merged = [without_side(name) for name in names] if merge_sides else list(names)
     out = merged.copy()

@@ -20,7 +20,6 @@ from bids_xai.atlases.heatmaps import (
     densities,
     fingerprint_distances,
     heatmap_table,
-    lesion_relevance,
     most_different,
     region_sums,
     regions_of,
@@ -229,17 +228,3 @@ def test_the_most_different_people_are_sought_among_high_scores(rng):
     assert most_different(prints[:2], np.array([0.9, 0.95])) is None  # above, not at
     assert most_different(prints[:2], np.array([0.91, 0.95])) is not None
     assert most_different(prints, scores, above=1.0) is None
-
-
-def test_lesion_relevance_against_a_loop(rng):
-    maps = rng.normal(size=(4, 50)).astype(np.float32)
-    lesions = rng.random((4, 50)) < 0.2
-    maps[3] = -np.abs(maps[3])
-    share = lesion_relevance(maps, lesions)
-    for values, inside, found in zip(maps[:3], lesions, share, strict=False):
-        positive = [max(float(v), 0) for v in values]
-        expected = sum(p for p, lesion in zip(positive, inside, strict=True) if lesion) / sum(positive)
-        assert found == pytest.approx(expected)
-    assert np.isnan(share[3])
-    with pytest.raises(InputError, match="lesion mask for every"):
-        lesion_relevance(maps, lesions[:2])
