@@ -13,6 +13,7 @@ import nibabel as nb
 
 from bids_xai.bids.results import SampleSet, find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.cli.memory import GroupMemory
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names, plan_group, repetitions
 from bids_xai.cli.progress import Progress
@@ -61,8 +62,16 @@ def run_on_written(
     return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}
 
 
-def group_settings(settings: Settings) -> dict[str, Any]:
-    """Return the parameters of :func:`bids_xai.workflows.group.init_group_wf` that settings hold."""
+def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dict[str, Any]:
+    """Return the parameters of :func:`bids_xai.workflows.group.init_group_wf` that settings hold.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    memory
+        Memory of the nodes, if the size of the data is known.
+    """
     decoding, inference, execution = settings.decoding, settings.inference, settings.execution
     return {
         "cv": decoding.cv,
@@ -94,6 +103,8 @@ def group_settings(settings: Settings) -> dict[str, Any]:
         "chunk_size": execution.chunk_size,
         "device": resolve_device(execution.device),
         "omp_nthreads": execution.omp_nthreads,
+        "low_mem": execution.low_mem,
+        **({} if memory is None else {"mem_gb": memory.gb, "weights_at_once": memory.weights_at_once}),
     }
 
 

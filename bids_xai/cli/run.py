@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bids_xai.cli.parser import parse
+from bids_xai.cli.resources import limit_library_threads
 from bids_xai.errors import InputError
 
 
@@ -13,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 something failed, 2 wrong input."""
     try:
         request = parse(sys.argv[1:] if argv is None else argv)
+        limit_library_threads()
         from bids_xai.cli.stages import execute
 
         return execute(request)
