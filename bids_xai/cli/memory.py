@@ -18,7 +18,7 @@ from bids_xai.inference.null import kept_values
 from bids_xai.settings import Settings
 
 # Interpreter, nipype and the libraries that a node of the kind loads.
-_LIBRARIES = {"chunks": 0.22, "summaries": 0.26, "images": 0.32, "figures": 0.45}
+_LIBRARIES = {"chunks": 0.18, "summaries": 0.18, "images": 0.18, "figures": 0.35}
 # Values of a tile and its temporary copies (inference.univariate).
 _TILE_BYTES = 3.5 * 8 * (1 << 23)
 
@@ -37,11 +37,6 @@ class GroupMemory:
 
     gb: Mapping[str, float]
     weights_at_once: int
-
-    @property
-    def largest(self) -> float:
-        """GB of the largest node."""
-        return max(self.gb.values())
 
 
 def group_memory(

@@ -13,8 +13,10 @@ from bids_xai.settings.sections import Execution
 LOGGER = logging.getLogger("bids_xai")
 # Docker, Slurm and nipype count so.
 GIGABYTE = 2**30
-# The system, this process and the scheduler have a share that is not planned with.
+# The system has a share that is not planned with, and the process that schedules a part of the rest.
 PLANNED_SHARE = 0.9
+OWN_GB = 0.4
+_LEAST_GB = 0.5
 # A worker with its libraries, before it computes anything.
 PROCESS_GB = 0.35
 THREAD_VARIABLES = (
@@ -104,7 +106,7 @@ def processors(root: Path = Path("/")) -> int:
 
 def memory_gb(root: Path = Path("/")) -> float:
     """Return the memory in GB that the scheduler may plan with."""
-    return PLANNED_SHARE * memory_limit(root) / GIGABYTE
+    return max(PLANNED_SHARE * memory_limit(root) / GIGABYTE - OWN_GB, _LEAST_GB)
 
 
 def memory_limit(root: Path = Path("/")) -> int:

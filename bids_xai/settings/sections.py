@@ -322,7 +322,7 @@ class Execution:
     mem_gb: float | None = option(
         None,
         "memory in GB of all processes together (default: nine tenths of what this process may use, by its control "
-        "group)",
+        "group, less 0.4 for itself)",
         float,
         minimum=0.5,
     )
