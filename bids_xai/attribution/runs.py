@@ -53,6 +53,7 @@ def run_repetitions(
     methods: Sequence[str],
     importance_samples: str = "class",
     trainer: Trainer,
+    weights_at_once: int = WEIGHTS_AT_ONCE,
 ) -> Iterator[Repetition]:
     """Train all folds of some repetitions, then score and explain one repetition after the other.
 
@@ -82,9 +83,11 @@ def run_repetitions(
         ``"class"``: the map of a class averages the held-out samples of that class; ``"all"``: all of them.
     trainer
         Trains the folds, on the processor or the GPU (:func:`bids_xai.decoding.descent.trainer`).
+    weights_at_once
+        Weights of all repetitions that are trained together, at least those of one.
     """
     measures = [IMPORTANCES[name].load() for name in methods]
-    at_once = max(WEIGHTS_AT_ONCE // (len(folds) * n_classes * X.shape[1]), 1)
+    at_once = max(weights_at_once // (len(folds) * n_classes * X.shape[1]), 1)
     for start in range(0, len(labels), at_once):
         group = slice(start, start + at_once)
         with threads(trainer.n_threads) as run:

@@ -14,9 +14,11 @@ import nibabel as nb
 from bids_xai.atomic import whole_file
 from bids_xai.bids.results import SampleSet, find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.cli.memory import GroupMemory, group_memory
 from bids_xai.cli.parser import Request
-from bids_xai.cli.plan import class_names, plan_group, repetitions
+from bids_xai.cli.plan import class_names, count_voxels, plan_group, repetitions
 from bids_xai.cli.progress import Progress
+from bids_xai.cli.resources import resources
 from bids_xai.cli.target import save_template
 from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
@@ -32,13 +34,15 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
 
     settings = request.settings
     found = find_written(request, excluding=failed_subjects)
+    design, _ = plan_group(settings, [], found, request.bids_dir)
+    n_voxels, available = count_voxels(settings, [], found), resources(settings.execution)
+    memory = group_memory(settings, design, n_voxels, available)
     workflow = init_group_wf(
         output_dir=request.output_dir,
         classes=class_names(settings, found),
         provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
-        **group_settings(settings),
+        **group_settings(settings, memory),
     )
-    design, _ = plan_group(settings, [], found, request.bids_dir)
     n_folds = len(design.folds)
     progress = Progress("Group", repetitions(settings) * n_folds, "models", per_repetition=n_folds)
     return run_on_written(workflow, request, found, progress)
@@ -62,8 +66,16 @@ def run_on_written(
     return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}
 
 
-def group_settings(settings: Settings) -> dict[str, Any]:
-    """Return the parameters of :func:`bids_xai.workflows.group.init_group_wf` that settings hold."""
+def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dict[str, Any]:
+    """Return the parameters of :func:`bids_xai.workflows.group.init_group_wf` that settings hold.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    memory
+        Memory of the nodes, if the size of the data is known.
+    """
     decoding, inference, execution = settings.decoding, settings.inference, settings.execution
     return {
         "cv": decoding.cv,
@@ -95,6 +107,8 @@ def group_settings(settings: Settings) -> dict[str, Any]:
         "chunk_size": execution.chunk_size,
         "device": resolve_device(execution.device),
         "omp_nthreads": execution.omp_nthreads,
+        "low_mem": execution.low_mem,
+        **({} if memory is None else {"mem_gb": memory.gb, "weights_at_once": memory.weights_at_once}),
     }
 
 

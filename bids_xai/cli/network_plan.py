@@ -15,6 +15,7 @@ from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
+from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, template_grid
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_design import network_design
@@ -228,12 +229,23 @@ def _check_filter(net: Any, layer: str, number: str) -> None:
         )
 
 
+def check_networks_memory(
+    settings: Settings,
+    subjects: Sequence[SubjectRecord],
+    found: Sequence[SampleSet],
+    design: Design,
+    available: Resources,
+) -> None:
+    """Refuse networks that would not fit into memory; parameters as in :func:`plan_networks`."""
+
+
 def print_networks_plan(
     settings: Settings,
     subjects: Sequence[SubjectRecord],
     found: Sequence[SampleSet],
     bids_dir: Path,
     n_procs: int,
+    memory_gb: float = np.inf,
 ) -> None:
     """Print what a call would do, and about how long it takes after measuring a few updates."""
     from bids_xai.decoding.network_estimate import seconds_per_update

@@ -9,7 +9,6 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
-from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
 from bids_xai.bids.anatomical import anatomical_classes, anatomical_rows
 from bids_xai.bids.engines import ALIGNED, choose_engine
 from bids_xai.bids.events import parse_classes, resolve_classes, sample_rows
@@ -17,6 +16,8 @@ from bids_xai.bids.exchange import parse_exchange_within, with_blocks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.cli.estimate import Size, estimate_seconds
+from bids_xai.cli.memory import check_group_memory, group_memory
+from bids_xai.cli.resources import Resources
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
@@ -30,7 +31,6 @@ from bids_xai.settings import Settings
 
 # nipype's own files.
 _NODE_BYTES, _OTHER_NODES = 40_000, 20
-_GIGABYTE = 1e9
 _BRAIN_MM3 = 1.83e6  # of the MNI152 template
 _MOST_LISTED = 40
 
@@ -110,14 +110,13 @@ def print_plan(
     found: Sequence[SampleSet],
     bids_dir: Path,
     n_procs: int,
+    memory_gb: float = np.inf,
 ) -> None:
-    """Print what a call would do; parameters as in :func:`plan_group`, and the processes at once."""
+    """Print what a call would do; parameters as in :func:`plan_group`, and what it may use."""
     design, rows = plan_group(settings, subjects, found, bids_dir)
     if subjects:
         _print_preprocessing(settings)
-        n_voxels = _voxels(subjects[0], settings)
-    else:
-        n_voxels = int(np.asarray(nb.load(found[0].mask).dataobj).sum())
+    n_voxels = count_voxels(settings, subjects, found)
     inference = settings.inference
     print_samples(rows, design)
     print(f"Samples: {len(rows)} of about {n_voxels} voxels, {len(design.classes)} classes")
@@ -139,7 +138,10 @@ def print_plan(
             print(f"  alpha {alpha:g} cannot be reached: it takes {round(1 / alpha) - 1} permutations")
         elif smallest > alpha:
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
-    print(f"Memory of one process: about {_memory(len(rows), n_voxels, design, settings) / _GIGABYTE:.1f} GB")
+    memory = group_memory(settings, design, n_voxels, Resources(n_procs, memory_gb))
+    largest = max(memory.gb, key=lambda node: memory.gb[node])
+    print(f"Memory of one process: about {memory.gb['chunks']:.1f} GB, of the largest ({largest}) "
+          f"{memory.gb[largest]:.1f} GB" + (f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else ""))
     disk = group_work_bytes(len(rows), n_voxels, len(design.classes), settings)
     print(f"Work folder of the group level: about {disk / 1e6:.0f} MB")
     seconds = estimate_seconds(settings, Size(n_voxels, design, n_procs))
@@ -250,18 +252,38 @@ def _voxels_of_run(subject: SubjectRecord, settings: Settings) -> int:
     return int(np.asarray(mask.dataobj).sum())
 
 
-def _memory(n_samples: int, n_voxels: int, design: Design, settings: Settings) -> float:
-    """Return the bytes of the largest process: a chunk, or what summarises all of them."""
-    inference, chunk_size = settings.inference, settings.execution.chunk_size
-    n_maps, n_alphas = len(inference.importance) * len(design.classes), len(inference.alpha)
-    n_kept = kept_values(inference.n_permutations, inference.alpha)
-    weights = len(design.folds) * len(design.classes) * n_voxels
-    trained = 2 * min(max(WEIGHTS_AT_ONCE, weights), chunk_size * weights)
-    samples = n_samples * (min(n_samples, n_voxels) + n_voxels)
-    # Largest values, or thresholds and counts of every level and a sum of four float32s' size.
-    kept = max(min(n_kept, chunk_size) + 1, 2 * n_alphas + 4) + 1
-    summary = n_kept + 6 * n_alphas + 12
-    return 4.0 * max(samples + trained + kept * n_maps * n_voxels, summary * n_maps * n_voxels) + 3e8
+def count_voxels(
+    settings: Settings, subjects: Sequence[SubjectRecord], found: Sequence[SampleSet]
+) -> int:
+    """Return about how many voxels the group level has; parameters as in :func:`plan_group`."""
+    if subjects:
+        return _voxels(subjects[0], settings)
+    return int(np.asarray(nb.load(found[0].mask).dataobj).sum())
+
+
+def check_plan_memory(
+    settings: Settings,
+    subjects: Sequence[SubjectRecord],
+    found: Sequence[SampleSet],
+    design: Design,
+    available: Resources,
+) -> None:
+    """Refuse an analysis that would not fit into memory; parameters as in :func:`plan_group`.
+
+    Raises
+    ------
+    InputError
+        A node of the group level takes more than there is.
+    """
+    if subjects and settings.preprocessing.modality == "bold":
+        # A mask may have to be computed from a run: not where the whole grid would fit.
+        image = nb.load(subjects[0].runs[0].bold)
+        voxel_mm3 = (settings.preprocessing.resolution or 0) ** 3 or _voxel_mm3(image)
+        most = max(round(float(np.prod(image.shape[:3])) * _voxel_mm3(image) / voxel_mm3), 1)
+        if max(group_memory(settings, design, most, available).gb.values()) <= available.memory_gb:
+            return
+    n_voxels = count_voxels(settings, subjects, found)
+    check_group_memory(group_memory(settings, design, n_voxels, available), settings, available)
 
 
 def group_work_bytes(n_samples: int, n_voxels: int, n_classes: int, settings: Settings) -> float:

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.atomic import whole_file
+from bids_xai.cli.resources import resources
 from bids_xai.errors import InputError
 from bids_xai.settings import parse_toml
 from bids_xai.settings.sections import Execution
-
-
-def processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_arguments(execution: Execution, status_callback: Callable[[Any, str], None]) -> dict[str, Any]:
@@ -33,15 +29,16 @@ def run_arguments(execution: Execution, status_callback: Callable[[Any, str], No
         chosen = _read_plugin_file(execution.use_plugin)
         chosen["plugin_args"] = {**chosen.get("plugin_args", {}), "status_callback": status_callback}
         return chosen
+    available = resources(execution)
     arguments: dict[str, Any] = {
-        "n_procs": execution.nprocs or processors(),
+        "n_procs": available.n_procs,
+        # nipype's own default is the memory of the machine.
+        "memory_gb": available.memory_gb,
         "raise_insufficient": False,
         # Workers that start clean: forking a process whose libraries hold threads can deadlock.
         "mp_context": "forkserver",
         "status_callback": status_callback,
     }
-    if execution.mem_gb is not None:
-        arguments["memory_gb"] = execution.mem_gb
     return {"plugin": "MultiProc", "plugin_args": arguments}
 
 

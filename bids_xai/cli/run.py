@@ -20,10 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     from bids_xai.cli.full_disk import is_full, report_full_disk
     from bids_xai.cli.parser import parse
+    from bids_xai.cli.resources import limit_library_threads
     from bids_xai.errors import InputError
 
     try:
         request = parse(words)
+        limit_library_threads()
         from bids_xai.cli.stages import execute
 
         return execute(request)

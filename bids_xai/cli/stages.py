@@ -18,12 +18,13 @@ from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
 from bids_xai.cli.graphs import APP_FOLDER
 from bids_xai.cli.groups import find_written, provenance, run_group
-from bids_xai.cli.network_plan import plan_networks, print_networks_plan
+from bids_xai.cli.network_plan import check_networks_memory, plan_networks, print_networks_plan
 from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import query_dataset, run_participants
-from bids_xai.cli.plan import plan_group, print_plan
-from bids_xai.cli.plugins import configure_nipype, processors
+from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan
+from bids_xai.cli.plugins import configure_nipype
+from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
 from bids_xai.decoding.softmax import resolve_device
@@ -55,10 +56,11 @@ def execute(request: Request) -> int:
         return _write_reports(request)
     request, subjects, found = _check_input(request)
     settings = request.settings
+    warn_of_excess(settings.execution)
     if request.dry_run:
-        n_procs = settings.execution.nprocs or processors()
+        available = resources(settings.execution)
         show = print_networks_plan if settings.is_network else print_plan
-        show(settings, subjects, found, request.bids_dir, n_procs)
+        show(settings, subjects, found, request.bids_dir, available.n_procs, available.memory_gb)
         return 0
 
     _prepare_folders(request)
@@ -111,7 +113,9 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     found = [] if subjects else find_written(request)
     if "group" in request.levels:
         plan = plan_networks if settings.is_network else plan_group
-        plan(settings, subjects, found, request.bids_dir)
+        design = plan(settings, subjects, found, request.bids_dir)[0]
+        check_memory = check_networks_memory if settings.is_network else check_plan_memory
+        check_memory(settings, subjects, found, design, resources(settings.execution))
         for atlas in settings.inference.atlas:
             check_atlas(atlas)
     if subjects and not settings.selection.skip_bids_validation:

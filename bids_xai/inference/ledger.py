@@ -91,7 +91,7 @@ class Ledger:
             Bytes that is kept of a value: sets the number of parts.
         """
         n_values = math.prod(shape)
-        n_parts = min(max(n_values * value_bytes // _PART_BYTES, 1), _MOST_PARTS, n_values)
+        n_parts = _number_of_parts(n_values, value_bytes)
         identity = secrets.token_hex(8)
         ledger = cls(folder / f"ledger-{identity}", identity, shape, n_runs, chunk_size, n_parts)
         ledger.folder.mkdir(parents=True)
@@ -206,6 +206,15 @@ class Ledger:
 
     def _origin(self, number: int) -> npt.NDArray[np.uint8]:
         return np.frombuffer(f"{self.identity}/{number}".encode(), dtype=np.uint8)
+
+
+def part_values(n_values: int, value_bytes: int) -> int:
+    """Return how many values a part of a ledger holds, at most."""
+    return -(-n_values // _number_of_parts(n_values, value_bytes))
+
+
+def _number_of_parts(n_values: int, value_bytes: int) -> int:
+    return min(max(n_values * value_bytes // _PART_BYTES, 1), _MOST_PARTS, n_values)
 
 
 def _sha256(content: Mapping[str, Any]) -> str:

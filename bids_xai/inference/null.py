@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
 from bids_xai.errors import InputError
 from bids_xai.inference.ledger import Arrays, Ledger
@@ -114,7 +116,7 @@ def kept_values(n_permutations: int, alphas: Sequence[float]) -> int:
     return max(rank(max(alphas), n_permutations), 1)
 
 
-def load_top(ledger: Ledger, n_runs: int) -> npt.NDArray[np.float32]:
+def load_top(ledger: Ledger, n_runs: int, path: Path | None = None) -> npt.NDArray[np.float32]:
     """Return the largest values of null chunks, shape (k, n_methods, n_classes, n_voxels), largest first.
 
     Parameters
@@ -123,11 +125,14 @@ def load_top(ledger: Ledger, n_runs: int) -> npt.NDArray[np.float32]:
         Merged :class:`NullAccumulator`.
     n_runs
         Number of null runs.
+    path
+        New ``.npy`` file that holds them in place of memory; None: memory does.
     """
-    rows = np.empty((0, 0), dtype=np.float32)
+    rows: npt.NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
     for values, arrays in ledger.parts(n_runs):
         if not len(rows):
-            rows = np.empty((ledger.n_values, arrays["top"].shape[1]), dtype=np.float32)
+            shape = (ledger.n_values, arrays["top"].shape[1])
+            rows = np.empty(shape, np.float32) if path is None else open_memmap(path, "w+", np.float32, shape)
         rows[values] = arrays["top"]
     return as_maps(rows, ledger.shape)
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+# Comparisons in memory at once.
+_TILE_VALUES = 1 << 22
+
 
 def rank(alpha: float, n_permutations: int) -> int:
     """Return k such that exceeding the k-th largest of m null values means ``p <= alpha``.
@@ -79,11 +82,15 @@ def p_map(
     n_permutations
         Number of null runs, m.
     """
-    reached = np.zeros(observed.shape, dtype=np.int64)
-    for values in top:
-        reached += values >= observed
-    p = (reached + 1) / (n_permutations + 1)
-    return np.where(reached < len(top), p, 1.0).astype(np.float32)
+    flat, of_null = observed.reshape(-1), top.reshape(len(top), observed.size)
+    p = np.empty(flat.shape, dtype=np.float32)
+    # The values of a voxel lie side by side, perhaps in a file: all are read once, tile by tile.
+    size = max(_TILE_VALUES // max(len(top), 1), 1)
+    for start in range(0, len(flat), size):
+        tile = slice(start, start + size)
+        reached = (of_null[:, tile] >= flat[tile]).sum(axis=0)
+        p[tile] = np.where(reached < len(top), (reached + 1) / (n_permutations + 1), 1.0)
+    return p.reshape(observed.shape)
 
 
 def family_p_map(

@@ -19,7 +19,7 @@ from nipype.interfaces.base import (
 )
 from threadpoolctl import threadpool_limits
 
-from bids_xai.attribution.runs import Repetition, run_repetitions
+from bids_xai.attribution.runs import WEIGHTS_AT_ONCE, Repetition, run_repetitions
 from bids_xai.decoding.basis import Basis, training_basis
 from bids_xai.decoding.descent import trainer
 from bids_xai.decoding.design import Design
@@ -105,6 +105,9 @@ class RunChunk(SimpleInterface):
         limit = traits.Int(desc="repetitions from here on are not needed; absent: all are")
         n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this chunk")
         use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="tells the scheduler")
+        weights_at_once = traits.Int(
+            WEIGHTS_AT_ONCE, usedefault=True, nohash=True, desc="weights in memory at once"
+        )
 
     class _OutputSpec(TraitedSpec):
         out_file = File(exists=True, desc="what is kept of single repetitions, .npz")
@@ -155,6 +158,7 @@ class RunChunk(SimpleInterface):
             methods=inputs.importance,
             importance_samples=inputs.importance_samples,
             trainer=trainer(inputs.device, inputs.n_threads),
+            weights_at_once=inputs.weights_at_once,
         )
 
     def _draw(self, design: Design) -> tuple[npt.NDArray[np.int64], list[np.random.SeedSequence]]:

@@ -76,6 +76,7 @@ class Summarize(SimpleInterface):
         tail_fit = traits.Enum("none", "gpd", usedefault=True, desc="what small p-values come from")
         stop_after_exceedances = traits.Int(desc="what permuting stopped at; absent: it did not stop")
         random_seed = traits.Int(0, usedefault=True, desc="seed")
+        low_mem = traits.Bool(False, usedefault=True, nohash=True, desc="keep the null on disk")
 
     class _OutputSpec(TraitedSpec):
         out_maps = File(exists=True, desc="maps by name, .npz")
@@ -88,7 +89,8 @@ class Summarize(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
         design = Design.load(inputs.in_design)
-        null = _null(inputs.in_null, inputs.in_null_ledger, inputs.in_thresholds)
+        kept = folder / "top.npy" if inputs.low_mem else None
+        null = _null(inputs.in_null, inputs.in_null_ledger, inputs.in_thresholds, kept)
         real = _runs(inputs.in_real, inputs.in_real_ledger)
         second = _runs(inputs.in_null2, inputs.in_null2_ledger) if isdefined(inputs.in_null2) else None
         codes = design.exchange_codes
@@ -108,6 +110,8 @@ class Summarize(SimpleInterface):
             exceedances=inputs.stop_after_exceedances if isdefined(inputs.stop_after_exceedances) else 0,
             population=None if reason else np.random.default_rng([inputs.random_seed, _POPULATION]),
         )
+        if kept is not None:
+            kept.unlink()
         tables = {}
         for name, table in summary.tables.items():
             tables[name] = str(folder / f"{name}.tsv")
@@ -132,10 +136,10 @@ class Summarize(SimpleInterface):
         return runtime
 
 
-def _null(path: str, ledger: str, thresholds: str) -> Null:
+def _null(path: str, ledger: str, thresholds: str, kept: Path | None) -> Null:
     arrays = load_chunk(path)
     return Null(
-        top=load_top(Ledger.open(ledger), len(arrays["confusions"])),
+        top=load_top(Ledger.open(ledger), len(arrays["confusions"]), kept),
         thresholds=np.load(thresholds, mmap_mode="r"),
         maxima=arrays["maxima"],
         confusions=arrays["confusions"].astype(np.int64),

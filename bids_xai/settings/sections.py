@@ -311,9 +311,22 @@ class Inference:
 class Execution:
     """How it runs. Nothing here changes a result."""
 
-    nprocs: int | None = option(None, "processes at once (default: all processors)", int, minimum=1)
+    nprocs: int | None = option(
+        None,
+        "threads of all processes together (default: the processors that this process may use, by its "
+        "control group and affinity)",
+        int,
+        minimum=1,
+    )
     omp_nthreads: int = option(1, "threads of one process", int, minimum=1)
-    mem_gb: float | None = option(None, "memory in GB that the scheduler may plan with", float, minimum=0.5)
+    mem_gb: float | None = option(
+        None,
+        "memory in GB of all processes together (default: nine tenths of what this process may use, by its control "
+        "group, less 0.4 for itself)",
+        float,
+        minimum=0.5,
+    )
+    low_mem: bool = option(False, "use less memory, with more time and disk", bool)
     use_plugin: Path | None = option(None, "YAML or TOML file with nipype's 'plugin' and 'plugin_args'", Path)
     work_dir: Path = option(
         Path("work"), "folder of intermediate results; the same folder resumes a run", Path, short="-w"

@@ -13,6 +13,7 @@ from bids_xai.interfaces.collect import CollectSamples
 from bids_xai.interfaces.maps import RegionTable
 from bids_xai.interfaces.outputs import WriteGroup
 from bids_xai.workflows.inference import init_inference_wf
+from bids_xai.workflows.memory import Memory, memory_of
 
 
 def init_group_wf(
@@ -41,7 +42,9 @@ def init_group_wf(
     chunk_size: int = 10,
     device: str = "cpu",
     omp_nthreads: int = 1,
-    mem_gb: float = 2.0,
+    mem_gb: Memory = 2.0,
+    weights_at_once: int | None = None,
+    low_mem: bool = False,
     provenance: Mapping[str, Any] | None = None,
     name: str = "group_wf",
 ) -> pe.Workflow:
@@ -93,8 +96,13 @@ def init_group_wf(
         Repetitions per node.
     device
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
-    omp_nthreads, mem_gb
-        Threads and memory of one chunk.
+    omp_nthreads
+        Threads of one chunk.
+    mem_gb
+        Memory of a node, or by name: ``collect``, ``write`` and those of
+        :func:`bids_xai.workflows.inference.init_inference_wf`.
+    weights_at_once, low_mem
+        How much a chunk and the summary hold in memory (same function).
     provenance
         What the report says of the origin of the samples: name of the dataset, all settings.
     name
@@ -127,7 +135,7 @@ def init_group_wf(
     collect = pe.Node(
         CollectSamples(classes=list(classes), cv=cv, n_folds=n_folds, random_seed=random_seed),
         name="collect",
-        mem_gb=mem_gb,
+        mem_gb=memory_of(mem_gb, "collect"),
     )
     if permute is not None:
         collect.inputs.permute = permute
@@ -149,14 +157,21 @@ def init_group_wf(
         "random_seed": random_seed,
         "device": device,
     }
-    inference = init_inference_wf(chunk_size=chunk_size, omp_nthreads=omp_nthreads, mem_gb=mem_gb, **settings)
+    inference = init_inference_wf(
+        chunk_size=chunk_size,
+        omp_nthreads=omp_nthreads,
+        mem_gb=mem_gb,
+        weights_at_once=weights_at_once,
+        low_mem=low_mem,
+        **settings,
+    )
     workflow.connect([
         (inputnode, collect, [("samples", "in_samples"), ("rows", "in_rows"), ("masks", "in_masks")]),
         (collect, inference, [("out_data", "inputnode.data"), ("out_gram", "inputnode.gram"),
                               ("out_design", "inputnode.design"), ("permute", "inputnode.permute")]),
     ])  # fmt: skip
-    _connect_outputs(workflow, inputnode, outputnode, collect, inference, list(atlas))
-    write = workflow.get_node("write")
+    write = pe.Node(WriteGroup(), name="write", mem_gb=memory_of(mem_gb, "write"))
+    _connect_outputs(workflow, inputnode, outputnode, collect, inference, write, list(atlas))
     write.inputs.map_scale = map_scale
     origin = dict(provenance or {})
     own = {**settings, "cv": cv, "n_folds": n_folds, "atlas": list(atlas), "map_scale": map_scale}
@@ -173,9 +188,9 @@ def _connect_outputs(
     outputnode: pe.Node,
     collect: pe.Node,
     inference: pe.Workflow,
+    write: pe.Node,
     atlases: list[str],
 ) -> None:
-    write = pe.Node(WriteGroup(), name="write")
     workflow.connect([
         (inputnode, write, [("background", "in_background")]),
         (collect, write, [("out_mask", "in_mask"), ("out_rows", "in_rows"), ("out_design", "in_design")]),
@@ -184,7 +199,7 @@ def _connect_outputs(
         (write, outputnode, [("out_dir", "out_dir"), ("out_report", "report")]),
     ])  # fmt: skip
     if atlases:
-        regions = pe.MapNode(RegionTable(), iterfield=["atlas"], name="regions")
+        regions = pe.MapNode(RegionTable(), iterfield=["atlas"], name="regions", mem_gb=write.mem_gb)
         regions.inputs.atlas = atlases
         workflow.connect([
             (collect, regions, [("out_mask", "in_mask"), ("out_design", "in_design")]),

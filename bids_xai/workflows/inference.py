@@ -8,8 +8,10 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
 from bids_xai.interfaces.chunks import MergeNull, MergeRuns, OpenLedger, RunChunk, StopPermuting
 from bids_xai.interfaces.maps import Summarize, UnivariateMaps
+from bids_xai.workflows.memory import Memory, memory_of
 
 # A node has files of its own: more repetitions than this many chunks hold make larger chunks.
 _MOST_CHUNKS = 200
@@ -40,7 +42,9 @@ def init_inference_wf(
     chunk_size: int = 10,
     device: str = "cpu",
     omp_nthreads: int = 1,
-    mem_gb: float = 2.0,
+    mem_gb: Memory = 2.0,
+    weights_at_once: int | None = None,
+    low_mem: bool = False,
     name: str = "inference_wf",
 ) -> pe.Workflow:
     """Classify samples over and over, on true and on permuted labels, and summarise what was important.
@@ -81,8 +85,14 @@ def init_inference_wf(
         Repetitions per node, at least.
     device
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
-    omp_nthreads, mem_gb
-        Threads and memory of one chunk.
+    omp_nthreads
+        Threads of one chunk.
+    mem_gb
+        Memory of a node, or by name: ``chunks``, ``univariate``, ``thresholds``, ``summarize``.
+    weights_at_once
+        Weights that a chunk holds in memory (:func:`bids_xai.attribution.runs.run_repetitions`).
+    low_mem
+        The null is summarised from a file in place of memory.
     name
         Name of the workflow.
 
@@ -122,8 +132,9 @@ def init_inference_wf(
         "device": device,
         "n_threads": omp_nthreads,
         "use_gpu": device == "cuda",
+        "weights_at_once": WEIGHTS_AT_ONCE if weights_at_once is None else weights_at_once,
     }
-    univariate = pe.Node(UnivariateMaps(), name="univariate", mem_gb=mem_gb)
+    univariate = pe.Node(UnivariateMaps(), name="univariate", mem_gb=memory_of(mem_gb, "univariate"))
     summarize = pe.Node(
         Summarize(
             importance=list(importance),
@@ -131,12 +142,16 @@ def init_inference_wf(
             tail=tail,
             tail_fit=tail_fit,
             random_seed=random_seed,
+            low_mem=low_mem,
         ),
         name="summarize",
-        mem_gb=mem_gb,
+        mem_gb=memory_of(mem_gb, "summarize"),
     )
-    thresholds = pe.Node(MergeNull(alpha=list(alpha)), name="thresholds", mem_gb=mem_gb)
-    ledger, chunks = _init_stage("null", n_permutations, chunk_size, chunk_settings, mem_gb)
+    thresholds = pe.Node(
+        MergeNull(alpha=list(alpha)), name="thresholds", mem_gb=memory_of(mem_gb, "thresholds")
+    )
+    chunk_gb = memory_of(mem_gb, "chunks")
+    ledger, chunks = _init_stage("null", n_permutations, chunk_size, chunk_settings, chunk_gb)
     workflow.connect([
         (inputnode, ledger, _SAMPLES),
         (ledger, thresholds, [("out_ledger", "in_ledger")]),
@@ -156,14 +171,14 @@ def init_inference_wf(
         ])  # fmt: skip
     else:
         summarize.inputs.stop_after_exceedances = stop_after_exceedances
-        _, scores = _init_stage("real", n_runs, chunk_size, {**chunk_settings, "importance": []}, mem_gb)
+        _, scores = _init_stage("real", n_runs, chunk_size, {**chunk_settings, "importance": []}, chunk_gb)
         last = _connect_rounds(workflow, ledger, chunks, scores.clone("scores"), stop_after_exceedances)
         workflow.connect([(last, thresholds, [("out_file", "in_files")])])
     for stage, n in (("real", n_runs), ("null2", n_null)):
         if not n:
             continue
-        ledger, chunks = _init_stage(stage, n, chunk_size, chunk_settings, mem_gb)
-        merge = pe.Node(MergeRuns(), name=f"merge_{stage}", mem_gb=mem_gb)
+        ledger, chunks = _init_stage(stage, n, chunk_size, chunk_settings, chunk_gb)
+        merge = pe.Node(MergeRuns(), name=f"merge_{stage}")
         workflow.connect([
             (inputnode, ledger, _SAMPLES),
             (inputnode, chunks, _SAMPLES),
@@ -183,7 +198,7 @@ def _init_stage(
     """Return the ledger of a stage and its chunks."""
     size = max(chunk_size, -(-n // _MOST_CHUNKS))
     of_result = {**settings, "stage": stage, "chunk_size": size}
-    how = {name: of_result.pop(name) for name in ("n_threads", "use_gpu")}
+    how = {name: of_result.pop(name) for name in ("n_threads", "use_gpu", "weights_at_once")}
     ledger = pe.Node(OpenLedger(n_repetitions=n, **of_result), name=f"{stage}_ledger")
     chunks = pe.MapNode(
         RunChunk(**of_result, **how),
