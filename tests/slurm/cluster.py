@@ -1,4 +1,4 @@
-"""A Slurm of one machine for as long as a test needs it: munged, slurmctld and slurmd in a folder of its own."""
+"""A Slurm of one machine, for as long as a test needs it: munged, slurmctld and slurmd."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +113,7 @@ def running_cluster(*, cpus: int = 2, memory_mb: int = 8000, gpus: int = 2) -> I
         ]
         own = [f"--{kind}-file={folder}/munge.{kind}" for kind in ("pid", "seed")]
         stack.enter_context(_daemon("munged", [*munged, *own], cluster))
-        _wait(lambda: (folder / "munge.socket").exists(), "munged listens", cluster)
+        _wait((folder / "munge.socket").exists, "munged listens", cluster)
         stack.enter_context(_daemon("slurmctld", ["-D", "-c"], cluster))
         stack.enter_context(_daemon("slurmd", ["-D"], cluster))
         # Jobs end before the daemons do: they are not the daemons' children.
@@ -124,7 +124,7 @@ def running_cluster(*, cpus: int = 2, memory_mb: int = 8000, gpus: int = 2) -> I
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A running Slurm whose programs this process and its children find."""
+    """Start a Slurm whose programs this process and its children find."""
     with running_cluster() as started, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", started.environment["SLURM_CONF"])
         yield started
@@ -178,8 +178,7 @@ def _daemon(name: str, words: list[str], cluster: Cluster) -> Iterator[None]:
                 process.wait()
 
 
-def _wait(condition: object, what: str, cluster: Cluster) -> None:
-    assert callable(condition)
+def _wait(condition: Callable[[], bool], what: str, cluster: Cluster) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
