@@ -15,9 +15,9 @@ from bids_xai.bids.results import SampleSet, find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names, plan_group, repetitions
+from bids_xai.cli.plugins import planned_device
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.target import save_template
-from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
 from bids_xai.images.templates import template_image
 from bids_xai.settings import Settings
@@ -92,7 +92,7 @@ def group_settings(settings: Settings) -> dict[str, Any]:
         "map_scale": inference.map_scale,
         "random_seed": decoding.random_seed,
         "chunk_size": execution.chunk_size,
-        "device": resolve_device(execution.device),
+        "device": planned_device(execution),
         "omp_nthreads": execution.omp_nthreads,
     }
 
