@@ -5,20 +5,25 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import re
 import shlex
 import subprocess
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nipype.interfaces.base import CommandLine
 from nipype.interfaces.utility import IdentityInterface, Merge, Select
 from nipype.pipeline import plugins
 from nipype.pipeline.engine import MapNode
 from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 
 from bids_xai.cli.batch_systems import SYSTEMS, BatchSystem
+from bids_xai.interfaces.chunks import MergeRuns, OpenLedger, StopPermuting
 
 LOGGER = logging.getLogger("bids_xai")
 # How often the batch system is asked, and how long the result of a job that has ended may be on its way
@@ -29,7 +34,10 @@ _EXPORTED = (
     "PYTHONPATH", "NIPYPE_", "TEMPLATEFLOW_", "OMP_", "OPENBLAS_", "MKL_", "NUMBA_", "ITK_", "FSLDIR",
     "FSLOUTPUTTYPE", "ANTSPATH",
 )  # fmt: skip
-_LIGHT = (IdentityInterface, Merge, Select)
+# What takes less time than a job takes to start, and next to no memory, runs in this process.
+_LIGHT = (IdentityInterface, Merge, Select, OpenLedger, StopPermuting, MergeRuns)
+# What batch systems say when a user has as many jobs in the queue as the site allows, or they are busy.
+_FULL = re.compile("limit|exceed|maximum|only .* jobs|too many|temporar|timed out", re.IGNORECASE)
 # States of Slurm in which a job will not write anything any more.
 _ENDED = {
     "BOOT_FAIL": "its machine did not start",
@@ -57,6 +65,8 @@ class JobPerNode(SGELikeBatchManagerBase):
     """Put before a plugin of nipype that submits every node to a batch system as a job."""
 
     system: BatchSystem
+    _template: str
+    max_jobs: float
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
@@ -110,8 +120,7 @@ class JobPerNode(SGELikeBatchManagerBase):
         try:
             task = super()._submit_job(node, updatehash=updatehash)
         except (RuntimeError, OSError) as error:
-            if self.pending_tasks:
-                # Many sites limit how many jobs a user has in the queue.
+            if self.pending_tasks and _FULL.search(str(error)):
                 self.max_jobs = len(self.pending_tasks)
                 LOGGER.warning("No more than %d jobs are taken at once: %s", self.max_jobs, error)
                 return None
@@ -119,6 +128,10 @@ class JobPerNode(SGELikeBatchManagerBase):
             self._refused[task] = str(error)
         self._jobs[task] = _Job(node.fullname, words, _batch_folder(node))
         return task
+
+    def _submit_batchtask(self, scriptfile: str, node: Any) -> Any:
+        with _checked_programs(type(self)):
+            return super()._submit_batchtask(scriptfile, node)
 
     def _get_result(self, taskid: Any) -> Any:
         if taskid in self._refused:
@@ -211,6 +224,29 @@ def batch_plugin(name: str, arguments: dict[str, Any]) -> Any:
         return SLURMPlugin(arguments)
     kind = f"{name}Plugin"
     return type(kind, (JobPerNode, getattr(plugins, kind)), {"system": SYSTEMS[name]})(arguments)
+
+
+class _CheckedProgram(CommandLine):
+    """A program whose failure is one."""
+
+    def run(self, *words: Any, **named: Any) -> Any:
+        result = super().run(*words, **named)
+        if result.runtime.returncode:
+            said = result.runtime.stderr or result.runtime.stdout
+            raise RuntimeError(f"{self.cmdline} ended with {result.runtime.returncode}: {said}")
+        return result
+
+
+@contextmanager
+def _checked_programs(kind: type) -> Iterator[None]:
+    """Let nipype's plugin see that a job was refused: it takes what was not printed for its number."""
+    base = next(parent for parent in kind.__mro__ if parent.__module__.startswith("nipype."))
+    module: Any = sys.modules[base.__module__]
+    before, module.CommandLine = module.CommandLine, _CheckedProgram
+    try:
+        yield
+    finally:
+        module.CommandLine = before
 
 
 def _exports() -> Iterable[str]:

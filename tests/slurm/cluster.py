@@ -94,7 +94,7 @@ def missing() -> str | None:
 
 
 @contextmanager
-def running_cluster(*, cpus: int = 2, memory_mb: int = 8000, gpus: int = 2) -> Iterator[Cluster]:
+def running_cluster(*, cpus: int = 4, memory_mb: int = 16000, gpus: int = 2) -> Iterator[Cluster]:
     """Start a Slurm, wait until its node is idle, and stop all of it in the end."""
     reason = missing()
     if reason is not None:
