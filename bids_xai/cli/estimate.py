@@ -11,10 +11,11 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from bids_xai.attribution.runs import run_repetitions
+from bids_xai.cli.plugins import device_here
 from bids_xai.decoding.basis import Basis, aligned, is_dual
 from bids_xai.decoding.descent import Trainer, trainer
 from bids_xai.decoding.design import Design
-from bids_xai.decoding.softmax import SgdParameters, resolve_device
+from bids_xai.decoding.softmax import SgdParameters
 from bids_xai.inference.null import kept_values
 from bids_xai.inference.reproducibility import ExceedanceCounter
 from bids_xai.settings import Settings
@@ -127,7 +128,7 @@ class _Trial:
         rows = rng.standard_normal((n, n), dtype=np.float32) / np.float32(n)
         dual = is_dual((n, size.n_voxels))
         self.basis = Basis(aligned(rows if dual else self.X), n if dual else width, dual)
-        self.device = resolve_device(settings.execution.device)
+        self.device = device_here(settings.execution)
         self.trainer: Trainer = trainer(self.device)
 
     def seconds(self, n_updates: int) -> float:

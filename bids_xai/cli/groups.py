@@ -17,10 +17,10 @@ from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.memory import GroupMemory, group_memory
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names, count_voxels, plan_group, repetitions
+from bids_xai.cli.plugins import planned_device
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.resources import resources
 from bids_xai.cli.target import save_template
-from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
 from bids_xai.images.templates import template_image
 from bids_xai.settings import Settings
@@ -105,7 +105,7 @@ def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dic
         "map_scale": inference.map_scale,
         "random_seed": decoding.random_seed,
         "chunk_size": execution.chunk_size,
-        "device": resolve_device(execution.device),
+        "device": planned_device(execution),
         "omp_nthreads": execution.omp_nthreads,
         "low_mem": execution.low_mem,
         **({} if memory is None else {"mem_gb": memory.gb, "weights_at_once": memory.weights_at_once}),

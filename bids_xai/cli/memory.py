@@ -137,8 +137,8 @@ class _Sizes:
         finished = 4.0 * self.values * (n_together if n_threads > 1 else 1)
         largest = 4.0 * self.values * (min(self.n_kept, self.execution.chunk_size) + 1)
         counted = (8.0 * self.n_alphas + 16) * self.values
-        part = 3 * max(4.0 * self.n_kept, 4.0 * self.n_alphas + 16) * part_values(
-            self.values, 4 * self.n_kept
+        part = (
+            3 * max(4.0 * self.n_kept, 4.0 * self.n_alphas + 16) * part_values(self.values, 4 * self.n_kept)
         )
         working = n_together * weights + min(n_threads, n_together) * explained + finished
         return _libraries("chunks") + samples + working + max(largest, counted) + part

@@ -15,12 +15,12 @@ from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
+from bids_xai.cli.plugins import device_here
 from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, template_grid
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_design import network_design
 from bids_xai.decoding.partitions import validation_split
-from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
 from bids_xai.images.grids import downsample
 from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
@@ -281,7 +281,7 @@ def print_networks_plan(
         NetworkParameters(**network_parameters(settings)),
         shape,
         len(design.classes),
-        device=resolve_device(settings.execution.device),
+        device=device_here(settings.execution),
         n_threads=settings.execution.omp_nthreads,
         n_updates=_CALIBRATION_UPDATES,
     )

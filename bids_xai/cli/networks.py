@@ -8,8 +8,8 @@ from bids_xai.cli.groups import common_of, find_written, provenance, run_on_writ
 from bids_xai.cli.network_plan import network_parameters, plan_networks, trainings
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names
+from bids_xai.cli.plugins import planned_device
 from bids_xai.cli.progress import Progress
-from bids_xai.decoding.softmax import resolve_device
 from bids_xai.settings import Settings
 
 
@@ -76,6 +76,6 @@ def network_settings(settings: Settings) -> dict[str, Any]:
         "atlas": inference.atlas,
         "merge_sides": network.merge_sides,
         "random_seed": decoding.random_seed,
-        "device": resolve_device(settings.execution.device),
+        "device": planned_device(settings.execution),
         "omp_nthreads": settings.execution.omp_nthreads,
     }

@@ -127,7 +127,7 @@ def add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> No
     described = f"{details.help} [{', '.join(choices)}]" if choices else details.help
     group.add_argument(
         *flags,
-        type=details.kind,
+        type=str if details.kind is dict else details.kind,
         nargs=details.nargs,
         default=argparse.SUPPRESS,
         metavar=details.metavar or details.kind.__name__.upper(),

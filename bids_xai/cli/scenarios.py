@@ -38,7 +38,8 @@ _OPTIONS = {
         "importance", "importance_samples", "n_runs", "n_permutations", "n_null", "alpha", "permute", "tail",
     ),
     "execution": (
-        "nprocs", "omp_nthreads", "mem_gb", "use_plugin", "work_dir", "device", "chunk_size", "write_graph",
+        "nprocs", "omp_nthreads", "mem_gb", "use_plugin", "plugin_args", "work_dir", "device", "chunk_size",
+        "write_graph",
     ),
 }  # fmt: skip
 

@@ -23,11 +23,10 @@ from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import query_dataset, run_participants
 from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan
-from bids_xai.cli.plugins import configure_nipype
+from bids_xai.cli.plugins import configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
-from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
 from bids_xai.settings import write_file
 
@@ -102,7 +101,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
 
     The request comes back with those settings filled in that depend on the input.
     """
-    resolve_device(request.settings.execution.device)
+    planned_device(request.settings.execution)
     settings = complete(request.settings)
     subjects = []
     if "participant" in request.levels:

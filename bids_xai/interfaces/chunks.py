@@ -30,6 +30,7 @@ from bids_xai.inference.null import NullAccumulator, kept_values, ledger_thresho
 from bids_xai.inference.permutation import permute_labels
 from bids_xai.inference.reproducibility import ExceedanceCounter
 from bids_xai.inference.sequential import stopped_at
+from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.models import MODELS
 
 # Order of the stages in the seeds; appended to, never changed.
@@ -115,6 +116,7 @@ class RunChunk(SimpleInterface):
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         X = np.load(inputs.in_data, mmap_mode="r")

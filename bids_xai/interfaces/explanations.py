@@ -31,6 +31,7 @@ from bids_xai.decoding.softmax import resolve_device
 from bids_xai.decoding.volumes import as_seen
 from bids_xai.images.masking import unmask
 from bids_xai.inference.chunks import save_chunk
+from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.models.checkpoints import load_card, load_checkpoint
 from bids_xai.models.memory import memory_kept
 from bids_xai.models.threads import torch_threads
@@ -174,6 +175,7 @@ class ExplainFold(_Explain):
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         n_folds = len(Design.load(self.inputs.in_design).folds)
         runs = list(range(len(self.inputs.in_checkpoints) // n_folds))
@@ -194,6 +196,7 @@ class ExplainPermutation(_Explain):
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         design = Design.load(self.inputs.in_design)
         n_classes = len(design.classes)

@@ -26,6 +26,7 @@ from bids_xai.decoding.softmax import resolve_device
 from bids_xai.decoding.volumes import as_seen
 from bids_xai.inference.chunks import save_chunk
 from bids_xai.inference.similarity import dissimilarity, mantel
+from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.interfaces.explanations import NetworkSpec
 from bids_xai.interfaces.network_results import save_tables
 from bids_xai.models.checkpoints import load_checkpoint
@@ -58,6 +59,7 @@ class VisualizeFilters(SimpleInterface):
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         network, card = load_checkpoint(inputs.in_checkpoints[0])
@@ -97,6 +99,7 @@ class CompareClasses(SimpleInterface):
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         design = Design.load(inputs.in_design)

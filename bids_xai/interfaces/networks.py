@@ -30,6 +30,7 @@ from bids_xai.decoding.search import random_search
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_volumes, varying_voxels
 from bids_xai.inference.permutation import natural_scheme, permute_labels
+from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.models.checkpoints import Card, save_checkpoint
 from bids_xai.reports.results import read_table
 
@@ -161,6 +162,7 @@ class TrainNetwork(SimpleInterface):
     # nipype empties the folder of a node that was interrupted, unless it can go on.
     _can_resume = True
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
         run, number = int(inputs.unit["run"]), int(inputs.unit["fold"])

@@ -28,6 +28,7 @@ from bids_xai.attribution.randomization import randomization_test
 from bids_xai.attribution.starts import Start
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.softmax import resolve_device
+from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.interfaces.explanations import (
     Chosen,
     ExplainSpec,
@@ -97,6 +98,7 @@ class TrustNetwork(SimpleInterface):
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
+    @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         design = Design.load(inputs.in_design)

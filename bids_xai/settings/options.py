@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ class Option:
     help
         One sentence for ``--help``.
     kind
-        ``int``, ``float``, ``str``, ``bool`` or ``Path``: the type of one value.
+        ``int``, ``float``, ``str``, ``bool`` or ``Path``: the type of one value. ``dict``: a table, on the
+        command line words KEY=VALUE.
     nargs
         None for one value, a number for exactly so many, ``"+"`` for any number.
     choices
@@ -50,6 +52,8 @@ class Option:
         """Return ``value`` in its proper type, or refuse it naming where it came from."""
         if value is None:
             return None
+        if self.kind is dict:
+            return _table(name, value, origin)
         if self.nargs is None:
             return self._check_one(name, value, origin)
         values = value if isinstance(value, list | tuple) else [value]
@@ -80,6 +84,24 @@ class Option:
                 f"{origin}: {name} = {value!r}.", f"one of {', '.join(choices)}", nearest_name(value, choices)
             )
         return value
+
+
+def _table(name: str, value: Any, origin: str) -> dict[str, Any]:
+    """Return a table as it is, or that of words KEY=VALUE, whose values are JSON where they can be."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    table = {}
+    for word in value if isinstance(value, list | tuple) else [value]:
+        key, equals, text = str(word).partition("=")
+        if not equals or not key:
+            raise InputError(f"{origin}: {name} {word!r}.", "KEY=VALUE")
+        try:
+            table[key] = json.loads(text)
+        except ValueError:
+            table[key] = text
+        if table[key] is None:
+            raise InputError(f"{origin}: {name} {word!r}.", "a value", "leave the word out")
+    return table
 
 
 def option(default: Any, help: str, kind: type, **details: Any) -> Any:  # noqa: A002

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bids_xai.attribution import IMPORTANCES
 from bids_xai.decoding import SPLITS
@@ -327,7 +328,21 @@ class Execution:
         minimum=0.5,
     )
     low_mem: bool = option(False, "use less memory, with more time and disk", bool)
-    use_plugin: Path | None = option(None, "YAML or TOML file with nipype's 'plugin' and 'plugin_args'", Path)
+    use_plugin: str | None = option(
+        None,
+        "where nodes run: a plugin of nipype (SLURM, SGE, PBS, LSF, OAR, Condor, MultiProc, ...) or Dask, or "
+        "a YAML or TOML file with 'plugin' and 'plugin_args' (default: MultiProc)",
+        str,
+        metavar="NAME|FILE",
+    )
+    plugin_args: dict[str, Any] | None = option(
+        None,
+        "arguments of --use-plugin, such as sbatch_args='-p long --time=4:00:00' max_jobs=50; over those of "
+        "its file",
+        dict,
+        nargs="+",
+        metavar="KEY=VALUE",
+    )
     work_dir: Path = option(
         Path("work"), "folder of intermediate results; the same folder resumes a run", Path, short="-w"
     )
@@ -345,3 +360,9 @@ class Execution:
         minimum=1,
     )
     allow_downloads: bool = option(False, "templates may be downloaded when they are not here", bool)
+
+    def __post_init__(self) -> None:
+        """Make the path of a plugin file absolute: settings that were written down are read elsewhere."""
+        named = self.use_plugin
+        if named is not None and (not named.isidentifier() or Path(named).is_file()):
+            object.__setattr__(self, "use_plugin", str(Path(named).absolute()))
