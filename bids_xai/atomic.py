@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tempfile
@@ -11,10 +12,18 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, keep_same: bool = False) -> Iterator[Path]:
     """Give a temporary path with the same extensions and put it in place when the block ends well.
 
     The file appears at ``path`` complete or not at all; folders are made as needed.
+
+    Parameters
+    ----------
+    path
+        Where the file will be.
+    keep_same
+        Leave a file of the same bytes that is there already, with its date, even if another process has put
+        it there meanwhile: nipype makes anew what depends on a file of a new date.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,11 +36,26 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
-        os.replace(name, path)
+        if not (keep_same and _is_there(Path(name), path)):
+            os.replace(name, path)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(name).unlink()
         raise
+
+
+def _is_there(made: Path, path: Path) -> bool:
+    """Tell whether a file of these bytes is at ``path``, after putting ``made`` there if none is."""
+    try:
+        # Of processes that do this at once, one succeeds.
+        os.link(made, path)
+    except FileExistsError:
+        if not (path.is_file() and filecmp.cmp(made, path, shallow=False)):
+            return False
+    except OSError:
+        return False  # a file system without hard links
+    made.unlink()
+    return True
 
 
 @contextmanager

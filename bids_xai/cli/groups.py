@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nb
 
+from bids_xai.atomic import whole_file
 from bids_xai.bids.results import SampleSet, find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.parser import Request
@@ -121,8 +122,8 @@ def _background(space: str | None, request: Request) -> Path | None:
     except InputError as error:
         LOGGER.warning("Figures have no background: %s", error)
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nb.save(image, path)
+    with whole_file(path, keep_same=True) as temporary:
+        nb.save(image, temporary)
     return path
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bids_xai.atomic import whole_file
 from bids_xai.errors import InputError
 from bids_xai.settings import parse_toml
 from bids_xai.settings.sections import Execution
@@ -63,8 +64,8 @@ def configure_nipype(execution: Execution, logs: Path, work: Path, verbosity: in
     parser = configparser.ConfigParser()
     parser.read_dict(options)
     folder = work / "nipype"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "nipype.cfg").open("w", encoding="utf-8") as stream:
+    # Whole: workers of other participants' jobs may be reading it.
+    with whole_file(folder / "nipype.cfg") as temporary, temporary.open("w", encoding="utf-8") as stream:
         parser.write(stream)
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
     os.environ["NIPYPE_NO_ET"] = "1"

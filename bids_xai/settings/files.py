@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bids_xai.atomic import whole_file
 from bids_xai.errors import InputError
 from bids_xai.models import MODELS
 from bids_xai.registry import nearest_name
@@ -145,8 +146,8 @@ def write_file(settings: Settings, path: Path) -> None:
     """Write the settings so that ``--config-file`` gives them back; paths are made absolute."""
     import tomli_w
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomli_w.dumps(settings.tables()), encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(tomli_w.dumps(settings.tables()), encoding="utf-8")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
