@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import os
 import shutil
 import tempfile
@@ -25,10 +26,18 @@ _ABANDONED_S = 24 * 3600
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, keep_same: bool = False) -> Iterator[Path]:
     """Give a temporary path with the same extensions and put it in place when the block ends well.
 
     The file appears at ``path`` complete or not at all; folders are made as needed.
+
+    Parameters
+    ----------
+    path
+        Where the file will be.
+    keep_same
+        Leave a file of the same bytes that is there already, with its date, even if another process has put
+        it there meanwhile: nipype makes anew what depends on a file of a new date.
 
     Raises
     ------
@@ -49,13 +58,28 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             Path(name).chmod(0o666 & ~umask)
             # Some file systems report a full disk only now.
             _synchronise(name)
-            os.replace(name, path)
+            if not (keep_same and _is_there(Path(name), path)):
+                os.replace(name, path)
         except BaseException:
             with suppress(FileNotFoundError):
                 Path(name).unlink()
             raise
         finally:
             os.close(handle)
+
+
+def _is_there(made: Path, path: Path) -> bool:
+    """Tell whether a file of these bytes is at ``path``, after putting ``made`` there if none is."""
+    try:
+        # Of processes that do this at once, one succeeds.
+        os.link(made, path)
+    except FileExistsError:
+        if not (path.is_file() and filecmp.cmp(made, path, shallow=False)):
+            return False
+    except OSError:
+        return False  # a file system without hard links
+    made.unlink()
+    return True
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from bids_xai.bids.records import BidsFile
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
-_DATABASE = "layout_index.sqlite"
 # Never searched: dot files, what BIDS leaves to the user, and large folders without images of functions.
 _IGNORED = (
     re.compile(r"^/(code|models|sourcedata|stimuli|logs)(/|$)"),
@@ -28,6 +27,8 @@ _IGNORED = (
 # Entities that say what kind of file it is, not which run it belongs to.
 KIND = frozenset({"suffix", "extension", "datatype", "desc", "label", "fmap", "scans", "mode", "from", "to"})
 _OF_DERIVATIVES = frozenset({"desc", "label", "res", "den", "atlas", "segmentation", "hemi"})
+# The file that pybids keeps in the folder of a database.
+_DATABASE = "layout_index.sqlite"
 _NAME_OF_KEY = {key: name for name, key in ENTITY_KEYS.items() if name != key}
 
 
@@ -67,7 +68,7 @@ class Dataset:
             chosen = "|".join(re.escape(subject) for subject in subjects)
             ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
         if database_dir is not None and not (Path(database_dir) / _DATABASE).exists():
-            # pybids fills its file bit by bit, and would take a half-filled one for the whole dataset.
+            # Whole: pybids fills its file bit by bit, and other jobs may make or read it at the same time.
             sweep(Path(database_dir), deep=False)
             with staging_folder(Path(database_dir) / _DATABASE) as folder:
                 self._open(ignored, is_derivative, folder).session.close()

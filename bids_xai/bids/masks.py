@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,10 @@ def template_mask_file(
             np.asarray(moved.dataobj).astype(np.uint8), nb.Nifti1Image(moved.dataobj, img.affine)
         )
     mask = binary_mask(mask, f"the mask of {space} on the images' grid")
-    path = work_dir.absolute() / "masks" / bids_name({"space": space, "desc": "brain"}, "mask", ".nii.gz")
-    with whole_file(path) as temporary:
+    # A folder per grid: jobs of other participants, whose grid may be another, may share the work folder.
+    grid = hashlib.sha256(repr(mask.shape).encode() + np.asarray(mask.affine).tobytes()).hexdigest()[:12]
+    name = bids_name({"space": space, "desc": "brain"}, "mask", ".nii.gz")
+    path = work_dir.absolute() / "masks" / grid / name
+    with whole_file(path, keep_same=True) as temporary:
         nb.save(mask, temporary)
     return path

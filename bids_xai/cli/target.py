@@ -16,7 +16,7 @@ from bids_xai.bids.filters import read_filter_file
 from bids_xai.bids.names import sanitize
 from bids_xai.bids.records import SubjectRecord
 from bids_xai.errors import InputError
-from bids_xai.images.grids import check_same_grid, factors, fit_shape, same_grid, voxel_sizes
+from bids_xai.images.grids import check_same_grid, factors, fit_shape, voxel_sizes
 from bids_xai.images.masking import downsample_mask, load_mask
 from bids_xai.images.templates import template_from_file, template_image, template_mask
 from bids_xai.settings import Settings
@@ -125,9 +125,9 @@ def save_template(settings: Settings, work_dir: Path) -> Target:
     paths = []
     for image, ending in ((t1w, "T1w"), (mask, "mask")):
         path = work_dir / "templates" / f"tpl-{sanitize(space)}_{ending}.nii.gz"
-        if not (path.exists() and _same_image(path, image)):
-            with whole_file(path) as temporary:
-                nb.save(image, temporary)
+        # Jobs of several participants may share the folder.
+        with whole_file(path, keep_same=True) as temporary:
+            nb.save(image, temporary)
         paths.append(path)
     return Target(space, *paths)
 
@@ -141,13 +141,6 @@ def _load(settings: Settings) -> tuple[nb.Nifti1Image, nb.Nifti1Image]:
     t1w = template_image(space, allow_downloads=downloads)
     inside = np.asarray(mask.dataobj) > 0
     return nb.Nifti1Image(np.where(inside, np.asarray(t1w.dataobj), 0), t1w.affine, t1w.header), mask
-
-
-def _same_image(path: Path, image: nb.Nifti1Image) -> bool:
-    present = nb.load(path)
-    return same_grid(present, image) and bool(
-        np.array_equal(np.asarray(present.dataobj), np.asarray(image.dataobj))
-    )
 
 
 def with_grid(settings: Settings, subjects: Sequence[SubjectRecord]) -> Settings:

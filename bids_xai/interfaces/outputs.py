@@ -139,7 +139,8 @@ def _resolution_label(resolution: float) -> str:
 
 
 def _copy(source: str, target: Path) -> None:
-    with whole_file(target) as temporary:
+    # What is the same keeps its date: the group level is not done again because this node always runs.
+    with whole_file(target, keep_same=True) as temporary:
         shutil.copyfile(source, temporary)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -122,3 +123,40 @@ def test_a_memory_mapped_array_on_a_full_disk_is_an_error_and_no_bus_error(small
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def put(path: Path, content: bytes) -> None:
+    with whole_file(path, keep_same=True) as temporary:
+        temporary.write_bytes(content)
+
+
+def test_a_file_of_the_same_bytes_keeps_its_date(tmp_path: Path) -> None:
+    target = tmp_path / "image.nii.gz"
+    put(target, b"first")
+    os.utime(target, (1, 1))
+    put(target, b"first")
+    assert target.stat().st_mtime == 1
+    put(target, b"other")
+    assert target.stat().st_mtime > 1
+    assert target.read_bytes() == b"other"
+    assert [path.name for path in tmp_path.iterdir()] == ["image.nii.gz"]
+
+
+def test_of_processes_that_write_the_same_at_once_the_first_one_stays(tmp_path: Path) -> None:
+    target = tmp_path / "template.nii.gz"
+    with whole_file(target, keep_same=True) as late:
+        late.write_bytes(b"same")
+        put(target, b"same")
+        first = target.stat()
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
+    assert [path.name for path in tmp_path.iterdir()] == ["template.nii.gz"]
+
+
+def test_file_systems_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    for content in (b"first", b"other"):
+        put(tmp_path / "file", content)
+        assert (tmp_path / "file").read_bytes() == content
