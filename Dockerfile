@@ -21,50 +21,58 @@ RUN command -v python3 > /dev/null || { \
         apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*; }
 ENV LANG=C.UTF-8
 
-FROM python AS builder
+FROM python AS dependencies
 # hadolint ignore=DL3008
 RUN python3 -c "import ensurepip" 2> /dev/null || { \
         apt-get update && apt-get install -y --no-install-recommends python3-venv && \
         rm -rf /var/lib/apt/lists/*; }
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/bids-xai/bin:$PATH
+# pip stays outside of the environment that it fills.
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/bids-xai
+ENV PIP_PYTHON=/opt/bids-xai/bin/python PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PATH=/opt/bids-xai/bin:/opt/pip/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml ./
 ARG TORCH=cpu
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-RUN python3 -m venv /opt/bids-xai && \
-    grep -o 'torch>=[^"]*' pyproject.toml > torch.txt && \
+RUN grep -o 'torch>=[^"]*' pyproject.toml > torch.txt && \
     case "$TORCH" in \
         cpu) PIP_INDEX_URL="$TORCH_INDEX_URL" pip install --no-cache-dir --requirement torch.txt ;; \
         cuda) pip install --no-cache-dir --requirement torch.txt ;; \
         *) echo "TORCH is '$TORCH'; expected cpu or cuda" >&2; exit 2 ;; \
     esac
-# What the package needs, as long as pyproject.toml stays the same: the package itself is empty here.
+# What the package needs, anew only when pyproject.toml changes: the package itself is empty here. Then the
+# libraries' tests, headers and test programs go (330 MB), and byte code is made, because a read-only file
+# system cannot keep what is compiled at the start; a few files are for newer Pythons and cannot be compiled.
+# torchvision would replace torch by a CUDA build of 6 GB: better no image than that one.
 RUN mkdir bids_xai && echo '__version__ = "0"' > bids_xai/__init__.py && touch README.md LICENSE && \
     { echo . ; grep -o 'bids-validator-deno>=[^"]*' pyproject.toml; } > requirements.txt && \
     pip install --no-cache-dir --requirement requirements.txt && \
-    pip uninstall --yes bids-xai && rm -r bids_xai
-COPY LICENSE README.md ./
-COPY bids_xai bids_xai
-# torchvision would replace torch by a CUDA build of 6 GB; better no image than that one.
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . && \
-    pip install --no-cache-dir --no-deps /wheels/*.whl && \
+    pip uninstall --yes bids-xai && rm -r bids_xai && \
     python -c "import importlib.util as i, torch; assert i.find_spec('torchvision') is None; \
-assert (torch.version.cuda is not None) == ('$TORCH' == 'cuda'), f'torch for {torch.version.cuda}, asked for $TORCH'"
-# Tests, headers and programs of libraries that no run needs (330 MB); then byte code, because a read-only
-# file system cannot keep what is compiled at the start.
-WORKDIR /opt/bids-xai
-RUN for library in matplotlib mpl_toolkits networkx nibabel nilearn nipype nitransforms numba numpy pandas prov \
+assert (torch.version.cuda is not None) == ('$TORCH' == 'cuda'), f'torch for {torch.version.cuda}, not $TORCH'" && \
+    for library in matplotlib mpl_toolkits networkx nibabel nilearn nipype nitransforms numba numpy pandas prov \
         scipy sklearn statsmodels sympy traits; do \
-        find lib/python3*/site-packages/"$library" -type d -name tests -prune -exec rm -rf {} +; \
+        find /opt/bids-xai/lib/python3*/site-packages/"$library" -type d -name tests -prune -exec rm -rf {} +; \
     done && \
-    find lib/python3*/site-packages/torch -maxdepth 1 -type d \( -name include -o -name test \) \
-        -exec rm -rf {} + && \
-    find lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete && \
-    pip uninstall --yes --no-cache-dir pip && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash lib && \
+    find /opt/bids-xai/lib/python3*/site-packages/torch -maxdepth 1 -type d \
+        \( -name include -o -name test \) -exec rm -rf {} + && \
+    find /opt/bids-xai/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete && \
+    find /opt/bids-xai -type d -name __pycache__ -prune -exec rm -rf {} + && \
+    { python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/bids-xai/lib > /dev/null || true; } && \
     mkdir -p /opt/templateflow
 
-FROM builder AS templates-0
+FROM dependencies AS builder
+COPY LICENSE README.md ./
+COPY bids_xai bids_xai
+# The package is a layer of its own: a new version brings a few MB only.
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . && \
+    pip install --no-cache-dir --no-deps /wheels/*.whl && \
+    python -m compileall -q --invalidation-mode unchecked-hash /opt/bids-xai/lib/python3*/site-packages/bids_xai && \
+    mkdir /opt/package
+WORKDIR /opt/bids-xai
+RUN cp -r --parents bin/bids-xai* lib/python3*/site-packages/bids_xai* /opt/package
+
+FROM dependencies AS templates-0
 
 FROM builder AS templates-1
 ARG TEMPLATES="MNI152Lin MNI152NLin2009cSym MNI152NLin6Sym"
@@ -114,8 +122,9 @@ FROM ants-${WITH_ANTS} AS ants
 FROM python AS runtime
 COPY --from=fsl /opt/fsl /opt/fsl
 COPY --from=ants /opt/ants /opt/ants
+COPY --from=dependencies /opt/bids-xai /opt/bids-xai
 COPY --from=templates /opt/templateflow /opt/templateflow
-COPY --from=builder /opt/bids-xai /opt/bids-xai
+COPY --from=builder /opt/package /opt/bids-xai
 ENV PATH=/opt/bids-xai/bin:/usr/local/bin:/usr/bin:/bin:/opt/fsl/bin:/opt/ants/bin \
     FSLDIR=/opt/fsl FSLOUTPUTTYPE=NIFTI_GZ FSLMULTIFILEQUIT=TRUE \
     TEMPLATEFLOW_HOME=/opt/templateflow TEMPLATEFLOW_AUTOUPDATE=off \

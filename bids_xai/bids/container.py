@@ -16,9 +16,9 @@ def container_of(environ: Mapping[str, str]) -> dict[str, str] | None:
     Parameters
     ----------
     environ
-        The environment. :data:`IMAGE`, which the Dockerfile sets, is ``TYPE:NAME:VERSION``; in an image file of
-        Apptainer or Singularity the type is theirs, and the tag that of the image it was made from, else the
-        name of the file.
+        The environment. :data:`IMAGE`, which the Dockerfile sets, is ``TYPE:NAME:VERSION``; in an image file
+        of Apptainer or Singularity the type is theirs, and the tag that of the image it was made from, else
+        the name of the file.
     """
     kind, _, tag = environ.get(IMAGE, "").partition(":")
     for name, variable in _SIF.items():

@@ -67,7 +67,11 @@ def python_packages(distributions: Iterable[metadata.Distribution]) -> list[str]
     for distribution in distributions:
         name = distribution.metadata["Name"]
         texts = sorted(
-            {str(distribution.locate_file(path)) for path in distribution.files or () if _is_licence(path.name)}
+            {
+                str(distribution.locate_file(path))
+                for path in distribution.files or ()
+                if _is_licence(path.name)
+            }
         )
         line = f"{name} {distribution.version}: {python_licence(distribution.metadata)}"
         found[name.lower()] = "\n    ".join([line, *texts])
