@@ -84,8 +84,9 @@ def _is_licence(name: str) -> bool:
 
 def python_licence(described: metadata.PackageMetadata) -> str:
     """Return the licence that a distribution states: its expression, a short field, or its classifiers."""
-    expression = described.get("License-Expression", "")
-    field = (described.get("License") or "").strip()
+    expression, field = (
+        str((described.get_all(name) or [""])[0]).strip() for name in ("License-Expression", "License")
+    )
     classifiers = [
         text.split("::")[-1].strip()
         for text in described.get_all("Classifier") or ()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,19 +23,7 @@ pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(3600)
 UID, GID = 12345, 54321
 LARGEST = 2.5e9
 # One brain extraction, one registration at a coarse resolution: every library takes part.
-PHANTOM = [
-    "--subjects",
-    "3",
-    "--runs",
-    "1",
-    "--classes",
-    "2",
-    "--anatomy",
-    "--resolution",
-    "8",
-    "--seed",
-    "0",
-]
+PHANTOM = "--subjects 3 --runs 1 --classes 2 --anatomy --resolution 8 --seed 0".split()
 STOP_S = 10.0
 
 
@@ -96,7 +84,7 @@ def phantom(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(image: str, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folders]:
+def finished(image: str, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """Both levels in one call."""
     folders = Folders(tmp_path_factory.mktemp("finished"))
     before = _checksums(phantom)
@@ -105,7 +93,7 @@ def finished(image: str, phantom: Path, tmp_path_factory: pytest.TempPathFactory
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Report: /out/group.html" in done.stdout
     assert _checksums(phantom) == before
-    yield folders
+    return folders
 
 
 def test_the_version_is_the_package_s_and_the_label_s(image: str) -> None:
@@ -209,8 +197,11 @@ def _wait_for(path: Path, seconds: float = 120.0) -> None:
 
 def test_licences_of_everything_are_inside(image: str) -> None:
     notice = _run(image, ["/usr/share/doc/bids-xai/NOTICE"], entrypoint="cat").stdout
-    listed = "import importlib.metadata as m; print(*(d.name + ' ' + d.version for d in m.distributions()), sep='\\n')"
-    for distribution in _run(image, ["-c", listed], entrypoint="python").stdout.split("\n"):
+    script = (
+        "from importlib.metadata import distributions as d\n"
+        "print(*(f'{x.name} {x.version}' for x in d()), sep='\\n')"
+    )
+    for distribution in _run(image, ["-c", script], entrypoint="python").stdout.splitlines():
         assert f"\n{distribution}" in notice
     for package in ("libc6", "python3", "bash"):
         assert f"/usr/share/doc/{package}/copyright" in notice

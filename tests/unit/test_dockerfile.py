@@ -47,7 +47,7 @@ def test_the_readme_s_build_arguments_are_the_dockerfile_s() -> None:
     assert given
     assert set(given) <= set(known)
     paragraph = README[README.index("explains all build arguments") :].split("\n\n")[0]
-    named = {name for name in re.findall(r"`([A-Z_]+)`", paragraph)}
+    named = set(re.findall(r"`([A-Z_]+)`", paragraph))
     assert named == set(known) - {"MICROMAMBA"}
     assert known["VERSION"] == __version__
 
