@@ -2,7 +2,8 @@
 
 ``python tests/container/build.py [--build-arg NAME=VALUE ...]`` needs root and Debian's buildah, podman,
 runc and debootstrap. Where no ``debian:bookworm-slim`` is stored and none can be pulled, debootstrap makes
-one. The machine's own apt and pip configuration is mounted into the build, so that nothing of it is in the Dockerfile.
+one. The machine's own apt and pip configuration is mounted into the build, so that nothing of it is in the
+Dockerfile.
 """
 
 from __future__ import annotations

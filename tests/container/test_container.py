@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(3600)
 UID, GID = 12345, 54321
 LARGEST = 2.5e9
 # One brain extraction, one registration at a coarse resolution: every library takes part.
-PHANTOM = "--subjects 3 --runs 1 --classes 2 --anatomy --resolution 8 --seed 0".split()
+PHANTOM = ["--subjects=3", "--runs=1", "--classes=2", "--anatomy", "--resolution=8", "--seed=0"]
 STOP_S = 10.0
 
 
