@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from bids_xai import __version__
 from bids_xai.atlases.sources import check_atlas
 from bids_xai.atomic import sweep
+from bids_xai.bids.container import container_of
 from bids_xai.bids.descriptions import write_description
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
@@ -142,7 +144,13 @@ def _describe(request: Request) -> None:
     for number, path in enumerate(request.settings.selection.derivatives, start=1):
         sources[f"derivatives{number}"] = path.absolute()
     name = provenance(request)["dataset"]
-    write_description(request.output_dir, name=f"bids_xai: {name}", version=__version__, sources=sources)
+    write_description(
+        request.output_dir,
+        name=f"bids_xai: {name}",
+        version=__version__,
+        sources=sources,
+        container=container_of(os.environ),
+    )
 
 
 def _check_folders(bids_dir: Path, output_dir: Path) -> None:

