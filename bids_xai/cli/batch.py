@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,9 @@ from bids_xai.cli.batch_systems import SYSTEMS, BatchSystem
 from bids_xai.interfaces.chunks import MergeRuns, OpenLedger, StopPermuting
 
 LOGGER = logging.getLogger("bids_xai")
-# How often the batch system is asked, and how long the result of a job that has ended may be on its way
-# through a network file system: less where the batch system says that the job failed.
-POLL_SECONDS, RESULT_SECONDS, FAILED_SECONDS = 1.0, 60.0, 5.0
+# How long the result of a job that has ended may be on its way through a network file system: less where
+# the batch system says that the job failed.
+RESULT_SECONDS, FAILED_SECONDS = 60.0, 5.0
 # Batch systems export the environment, unless the user's words say otherwise: nodes need at least these.
 _EXPORTED = (
     "PYTHONPATH", "NIPYPE_", "TEMPLATEFLOW_", "OMP_", "OPENBLAS_", "MKL_", "NUMBA_", "ITK_", "FSLDIR",
@@ -65,6 +65,8 @@ class JobPerNode(SGELikeBatchManagerBase):
     """Put before a plugin of nipype that submits every node to a batch system as a job."""
 
     system: BatchSystem
+    # nipype asks about every job each time.
+    poll_seconds = 5.0
     _template: str
     max_jobs: float
 
@@ -78,7 +80,7 @@ class JobPerNode(SGELikeBatchManagerBase):
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Run a graph; whatever ends it, no job of it stays behind."""
         os.environ.setdefault("LOGNAME", _user())
-        config["execution"]["poll_sleep_duration"] = str(POLL_SECONDS)
+        config["execution"]["poll_sleep_duration"] = str(self.poll_seconds)
         for node in graph.nodes():
             if isinstance(node.interface, _LIGHT) and not isinstance(node, MapNode):
                 node.run_without_submitting = True
@@ -138,11 +140,15 @@ class JobPerNode(SGELikeBatchManagerBase):
             return _failure(f"{self._jobs[taskid].node} could not be submitted: {self._refused[taskid]}")
         if self._is_pending(taskid):
             return None
+        ended = self._ended.setdefault(taskid, time.monotonic())
         if not _results(self._pending[taskid]):
-            ended = self._ended.setdefault(taskid, time.monotonic())
             patience = FAILED_SECONDS if self._has_failed(taskid) else RESULT_SECONDS
             return None if time.monotonic() - ended < patience else _failure(self._reason(taskid))
         return super()._get_result(taskid)
+
+    def _is_pending(self, taskid: Any) -> bool:
+        # nipype asks again before it reads a result, and some batch systems have forgotten by then.
+        return taskid not in self._ended and bool(super()._is_pending(taskid))
 
     def _report_crash(self, node: Any, result: Any = None) -> Any:
         # nipype appends lines to a traceback, and fails itself where that is a text.
@@ -163,15 +169,16 @@ class JobPerNode(SGELikeBatchManagerBase):
         return f"Job {taskid} of {job.node} ended without a result (submitted with: {job.words})."
 
 
-class SLURMPlugin(JobPerNode, plugins.SLURMPlugin):
-    """Slurm: one question for all jobs, and the reason when one of them ends without a result."""
+class OneQuestion(JobPerNode):
+    """A batch system that is asked for all jobs of this user at once."""
 
-    system = SYSTEMS["SLURM"]
+    poll_seconds = 1.0
+    question: tuple[str, ...]
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args)
         self._states: dict[int, str] = {}
-        self._asked = self._answered = -POLL_SECONDS
+        self._asked = self._answered = float("-inf")
         self._submitted: dict[int, float] = {}
 
     def _submit_batchtask(self, scriptfile: str, node: Any) -> int:
@@ -180,30 +187,44 @@ class SLURMPlugin(JobPerNode, plugins.SLURMPlugin):
         return task
 
     def _is_pending(self, taskid: int) -> bool:
-        if time.monotonic() - self._asked >= POLL_SECONDS:
+        if taskid in self._ended:
+            return False
+        if time.monotonic() - self._asked >= self.poll_seconds:
             self._ask()
         if self._answered <= self._submitted[taskid]:
             return True
-        # Slurm forgets jobs some minutes after they ended.
+        # What has ended is forgotten sooner or later.
         return taskid in self._states and self._states[taskid] not in _ENDED
 
     def _ask(self) -> None:
-        """Ask for the states of this user's jobs; no answer changes nothing."""
+        """Ask for the jobs of this user; where there is no answer they are taken to run on."""
         self._asked = asked = time.monotonic()
-        words = ["squeue", "-a", "-h", "-t", "all", "-u", str(os.getuid()), "-o", "%i %T"]
+        words = [*self.question, "-u", _user()]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", None) or error
-            LOGGER.warning("Slurm does not answer; its jobs are taken to run on: %s", str(said).strip())
+            LOGGER.warning("No answer about jobs, which are taken to run on: %s", str(said).strip())
             return
-        parts = [line.split() for line in done.stdout.splitlines()]
-        self._states |= {int(number): state for number, state in parts if number.isdigit()}
-        listed = {int(number) for number, _ in parts if number.isdigit()}
-        for task in set(self._states) - listed:
-            if self._states[task] not in _ENDED:
-                self._states[task] = "COMPLETED"
+        lines = [line.split() for line in done.stdout.splitlines()]
+        listed = {int(line[0]): self._state(line) for line in lines if line and line[0].isdigit()}
+        ended = {task: state for task, state in self._states.items() if state in _ENDED}
+        self._states = ended | listed
         self._answered = asked
+
+    def _state(self, line: Sequence[str]) -> str:
+        """Return the state of a job from the words of its line; here, any that is listed has not ended."""
+        return "LISTED" if line else ""
+
+
+class SLURMPlugin(OneQuestion, plugins.SLURMPlugin):
+    """Slurm, which says why a job ended without a result."""
+
+    system = SYSTEMS["SLURM"]
+    question = ("squeue", "-a", "-h", "-t", "all", "-o", "%i %T")
+
+    def _state(self, line: Sequence[str]) -> str:
+        return line[1]
 
     def _has_failed(self, taskid: int) -> bool:
         return self._states.get(taskid, "COMPLETED") != "COMPLETED"
@@ -218,10 +239,20 @@ class SLURMPlugin(JobPerNode, plugins.SLURMPlugin):
         return f"{super()._reason(taskid)} {reason}"
 
 
+class SGEPlugin(OneQuestion, plugins.SGEPlugin):
+    """Grid Engine; nipype itself waits for ever for a job that qstat does not list any more."""
+
+    system = SYSTEMS["SGE"]
+    question = ("qstat",)
+
+
+_OWN: dict[str, type[JobPerNode]] = {"SLURM": SLURMPlugin, "SGE": SGEPlugin}
+
+
 def batch_plugin(name: str, arguments: dict[str, Any]) -> Any:
     """Return the plugin of a batch system."""
-    if name == "SLURM":
-        return SLURMPlugin(arguments)
+    if name in _OWN:
+        return _OWN[name](arguments)
     kind = f"{name}Plugin"
     return type(kind, (JobPerNode, getattr(plugins, kind)), {"system": SYSTEMS[name]})(arguments)
 

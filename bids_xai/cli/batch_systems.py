@@ -113,12 +113,7 @@ SYSTEMS = {
         ),
         ("max_jobname_len",),
     ),
-    "SGE": BatchSystem(
-        ("qsub", "qstat", "qdel"),
-        "qsub_args",
-        "qdel",
-        keys=("qstatProgramPath", "qstatCachedProgramPath"),
-    ),
+    "SGE": BatchSystem(("qsub", "qstat", "qdel"), "qsub_args", "qdel"),
     "LSF": BatchSystem(("bsub", "bjobs", "bkill"), "bsub_args", "bkill"),
     "OAR": BatchSystem(("oarsub", "oarstat", "oardel"), "oarsub_args", "oardel", keys=("max_jobname_len",)),
     "Condor": BatchSystem(("condor_qsub", "condor_q", "condor_rm"), "qsub_args", "condor_rm"),

@@ -96,7 +96,8 @@ def run_arguments(execution: Execution, status_callback: Callable[[Any, str], No
     """
     chosen = chosen_plugin(execution)
     if chosen.is_elsewhere:
-        return {"plugin": _remote_plugin(chosen, status_callback)}
+        plugin = _remote_plugin(chosen, status_callback)
+        return {"plugin": plugin, "plugin_args": plugin.plugin_args}
     if chosen.name != "MultiProc":
         own = {**chosen.arguments, "status_callback": status_callback}
         return {"plugin": chosen.name, "plugin_args": own}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ class Tell(SimpleInterface):
         seconds = traits.Float(0.0, usedefault=True)
         hold_mb = traits.Int(0, usedefault=True)
         fail = traits.Bool(False, usedefault=True)
+        die = traits.Bool(False, usedefault=True)
         use_gpu = traits.Bool(False, usedefault=True, nohash=True)
 
     class _OutputSpec(TraitedSpec):
@@ -28,6 +30,8 @@ class Tell(SimpleInterface):
         inputs = self.inputs
         held = b"x" * (inputs.hold_mb * 2**20)
         time.sleep(inputs.seconds)
+        if inputs.die:
+            os.kill(os.getpid(), signal.SIGKILL)
         if inputs.fail:
             raise ValueError(f"a node that fails, holding {len(held)} bytes")
         self._results["environment"] = dict(os.environ)
