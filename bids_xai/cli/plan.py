@@ -140,8 +140,10 @@ def print_plan(
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     memory = group_memory(settings, design, n_voxels, Resources(n_procs, memory_gb))
     largest = max(memory.gb, key=lambda node: memory.gb[node])
-    print(f"Memory of one process: about {memory.gb['chunks']:.1f} GB, of the largest ({largest}) "
-          f"{memory.gb[largest]:.1f} GB" + (f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else ""))
+    print(
+        f"Memory of one process: about {memory.gb['chunks']:.1f} GB, of the largest ({largest}) "
+        f"{memory.gb[largest]:.1f} GB" + (f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else "")
+    )
     disk = group_work_bytes(len(rows), n_voxels, len(design.classes), settings)
     print(f"Work folder of the group level: about {disk / 1e6:.0f} MB")
     seconds = estimate_seconds(settings, Size(n_voxels, design, n_procs))
@@ -252,9 +254,7 @@ def _voxels_of_run(subject: SubjectRecord, settings: Settings) -> int:
     return int(np.asarray(mask.dataobj).sum())
 
 
-def count_voxels(
-    settings: Settings, subjects: Sequence[SubjectRecord], found: Sequence[SampleSet]
-) -> int:
+def count_voxels(settings: Settings, subjects: Sequence[SubjectRecord], found: Sequence[SampleSet]) -> int:
     """Return about how many voxels the group level has; parameters as in :func:`plan_group`."""
     if subjects:
         return _voxels(subjects[0], settings)

@@ -38,7 +38,9 @@ def main() -> None:
         peaks, told = measure(voxels, arguments)
         print(f"{arguments.subjects * _SAMPLES} samples of {voxels} voxels")
         for name, peak in peaks.items():
-            print(f"  {name:16s} peak {peak:6.3f} GB  told {told[name]:6.3f} GB  ratio {told[name] / peak:.2f}")
+            print(
+                f"  {name:16s} peak {peak:6.3f} GB  told {told[name]:6.3f} GB  ratio {told[name] / peak:.2f}"
+            )
 
 
 def measure(n_voxels: int, arguments: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
@@ -74,7 +76,9 @@ def plan_of(settings: Any, rows: list[str], n_voxels: int) -> Any:
     from bids_xai.cli.memory import group_memory
     from bids_xai.decoding.design import make_design
 
-    table = pd.concat([pd.read_csv(path, sep="\t", dtype={"subject": str}, keep_default_na=False) for path in rows])
+    table = pd.concat(
+        [pd.read_csv(path, sep="\t", dtype={"subject": str}, keep_default_na=False) for path in rows]
+    )
     design, _ = make_design(table, classes=(), cv="subject", n_folds=5, seed=0, exchange_within=None)
     return group_memory(settings, design, n_voxels)
 
@@ -90,7 +94,9 @@ def make_samples(
     images, tables = [], []
     for subject in range(subjects):
         classes = np.resize([f"class{number}" for number in range(n_classes)], _SAMPLES)
-        rows = pd.DataFrame({"subject": f"{subject:02d}", "session": "", "task": "x", "run": "1"}, range(_SAMPLES))
+        rows = pd.DataFrame(
+            {"subject": f"{subject:02d}", "session": "", "task": "x", "run": "1"}, range(_SAMPLES)
+        )
         rows["event"] = np.arange(_SAMPLES)
         rows["onset"] = rows["event"] * 10.0
         rows["duration"], rows["first_volume"], rows["last_volume"] = 5.0, 0, 0
