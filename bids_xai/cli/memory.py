@@ -5,8 +5,10 @@ Measured by ``tests/benchmarks/bench_node_memory.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
 from bids_xai.cli.resources import GIGABYTE, Resources
@@ -17,10 +19,18 @@ from bids_xai.inference.ledger import part_values
 from bids_xai.inference.null import kept_values
 from bids_xai.settings import Settings
 
+if TYPE_CHECKING:
+    from torch import nn
+
 # Interpreter, nipype and the libraries that a node of the kind loads.
-_LIBRARIES = {"chunks": 0.18, "summaries": 0.18, "images": 0.18, "figures": 0.35}
+_LIBRARIES = {"chunks": 0.18, "summaries": 0.18, "images": 0.18, "figures": 0.35, "networks": 0.35}
 # Values of a tile and its temporary copies (inference.univariate).
 _TILE_BYTES = 3.5 * 8 * (1 << 23)
+# Of the outputs of all layers for a minibatch: they are kept for the gradients, which are as large, and
+# convolutions unfold them. Parameters, their gradients, moments, and the best ones.
+_COPIES_OF_OUTPUTS, _COPIES_OF_PARAMETERS = 2.4, 5
+# CUDA's libraries on the side of the processor.
+_CUDA_GB = 3.0
 
 
 @dataclass(frozen=True)
@@ -97,12 +107,43 @@ def check_group_memory(memory: GroupMemory, settings: Settings, available: Resou
     raise InputError(
         f"The group level needs {memory.gb[node]:.1f} GB in one process ({node}), and there are "
         f"{available.memory_gb:.1f} GB.",
-        f"at least {memory.gb[node]:.1f} GB (--mem-gb; by default {_PLANNED} of what this process may use)",
+        f"at least {memory.gb[node]:.1f} GB (--mem-gb; by default nine tenths of what this process may use)",
         f"give more memory, or use {', or '.join(ways)}",
     )
 
 
-_PLANNED = "nine tenths"
+def networks_memory(
+    settings: Settings, network: nn.Module, n_samples: int, shape: Sequence[int], device: str
+) -> dict[str, float]:
+    """Return the GB that the nodes of networks take, by name.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    network
+        The network.
+    n_samples, shape
+        Samples, and voxels of a volume.
+    device
+        ``"cpu"`` or ``"cuda"``: where layers' outputs and gradients are.
+    """
+    from bids_xai.decoding.network_estimate import outputs_per_volume
+    from bids_xai.models.build import parameter_count
+
+    volumes = 4.0 * n_samples * math.prod(shape)
+    if device == "cuda":
+        working = _CUDA_GB * GIGABYTE
+    else:
+        outputs = 4.0 * settings.decoding.batch_size * outputs_per_volume(network, shape)
+        working = _COPIES_OF_OUTPUTS * outputs + 4.0 * _COPIES_OF_PARAMETERS * parameter_count(network)
+    libraries = _libraries("networks")
+    of_maps = volumes * (len(settings.network.explain) + 1)
+    return {
+        "collect": (libraries + volumes) / GIGABYTE,
+        "networks": (libraries + volumes + working) / GIGABYTE,
+        "heatmaps": (libraries + of_maps) / GIGABYTE,
+    }
 
 
 class _Sizes:
@@ -123,12 +164,12 @@ class _Sizes:
         self.dual = is_dual((self.n_samples, n_voxels))
 
     def collect(self) -> float:
-        """Samples, their products, and the images of a run while they are read."""
+        """Count samples, their products, and the images of a run while they are read."""
         products = 6 * self.basis if self.dual else self.basis
         return _libraries("images") + self.samples * 1.2 + products
 
     def chunk(self, at_once: int) -> float:
-        """Weights of the repetitions trained together, those of one more, and what is kept of maps."""
+        """Count weights of the repetitions trained together, those of one more, and what is kept of maps."""
         scale = 2 if self.double else 1
         weights = 4.0 * scale * self.n_folds * self.n_classes * self.n_voxels
         n_threads, n_together = self.execution.omp_nthreads, min(at_once, self.execution.chunk_size)
@@ -144,23 +185,23 @@ class _Sizes:
         return _libraries("chunks") + samples + working + max(largest, counted) + part
 
     def univariate(self) -> float:
-        """A tile of voxels, and samples that are read through it."""
+        """Count a tile of voxels, and samples that are read through it."""
         return _libraries("chunks") + self.samples + min(_TILE_BYTES, 3.5 * 2 * self.samples)
 
     def thresholds(self) -> float:
-        """Thresholds, and a part of the null."""
+        """Count thresholds, and a part of the null."""
         part = 3 * 4.0 * self.n_kept * part_values(self.values, 4 * self.n_kept)
         return _libraries("chunks") + 4.0 * self.n_alphas * self.values + part
 
     def summarize(self) -> float:
-        """The null's largest values, counts of two sets of runs, and all maps."""
+        """Count the null's largest values, counts of two sets of runs, and all maps."""
         null = 4.0 * self.n_kept * self.values
         counts = 2 * (4.0 * self.n_alphas + 8) * self.values
         maps = (12.0 * self.n_alphas + 16) * self.values
         return _libraries("summaries") + null + counts + maps + 8.0 * self.n_alphas * self.values
 
     def write(self) -> float:
-        """All maps, and the figures."""
+        """Count all maps, and the figures."""
         return _libraries("figures") + (12.0 * self.n_alphas + 16) * self.values
 
 

@@ -14,6 +14,7 @@ from bids_xai.bids.covariates import column_of, with_covariates
 from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
+from bids_xai.cli.memory import networks_memory
 from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
 from bids_xai.cli.plugins import device_here
 from bids_xai.cli.resources import Resources
@@ -236,7 +237,38 @@ def check_networks_memory(
     design: Design,
     available: Resources,
 ) -> None:
-    """Refuse networks that would not fit into memory; parameters as in :func:`plan_networks`."""
+    """Refuse networks that would not fit into memory; parameters as in :func:`plan_networks`.
+
+    Raises
+    ------
+    InputError
+        A node takes more than there is.
+    """
+    gb = memory_of_networks(settings, design, volume_grid(settings, subjects, found)[0])
+    node = max(gb, key=lambda name: gb[name])
+    if gb[node] > available.memory_gb:
+        raise InputError(
+            f"{settings.decoding.model} with minibatches of {settings.decoding.batch_size} needs "
+            f"{gb[node]:.1f} GB in one process ({node}), and there are {available.memory_gb:.1f} GB.",
+            f"at least {gb[node]:.1f} GB (--mem-gb; by default nine tenths of what this process may use)",
+            "give more memory, or use a smaller --batch-size or a coarser --resolution",
+        )
+
+
+def memory_of_networks(settings: Settings, design: Design, shape: tuple[int, ...]) -> dict[str, float]:
+    """Return the GB that the nodes take, by name (:func:`bids_xai.cli.memory.networks_memory`)."""
+    from bids_xai.models.build import build_network
+
+    x, y, z = shape
+    net = build_network(
+        settings.decoding.model,
+        (x, y, z),
+        len(design.classes),
+        **model_options(settings.network.model_options),
+    )
+    return networks_memory(
+        settings, net, len(design.labels), shape, resolve_device(settings.execution.device)
+    )
 
 
 def print_networks_plan(
@@ -277,6 +309,9 @@ def print_networks_plan(
     else:
         print("No permutations: there will be no p-values (--n-permutations)")
     print(f"Explanations: {', '.join(network.explain)}")
+    gb = memory_of_networks(settings, design, shape)
+    of_all = f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else ""
+    print(f"Memory of one process: about {gb['networks']:.1f} GB{of_all}")
     update = seconds_per_update(
         NetworkParameters(**network_parameters(settings)),
         shape,

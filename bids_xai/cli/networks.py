@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bids_xai.cli.groups import common_of, find_written, provenance, run_on_written
-from bids_xai.cli.network_plan import network_parameters, plan_networks, trainings
+from bids_xai.cli.network_plan import memory_of_networks, network_parameters, plan_networks, trainings
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names
 from bids_xai.cli.plugins import planned_device
@@ -19,16 +19,17 @@ def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, s
 
     settings = request.settings
     found = find_written(request, excluding=failed_subjects)
+    design, _, shape = plan_networks(settings, [], found, request.bids_dir)
     workflow = init_network_wf(
         output_dir=request.output_dir,
         classes=class_names(settings, found),
         provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
         **network_settings(settings),
+        mem_gb=memory_of_networks(settings, design, shape),
     )
     participants = request.bids_dir / "participants.tsv"
     if participants.is_file():
         workflow.inputs.inputnode.participants = str(participants)
-    design, _, _ = plan_networks(settings, [], found, request.bids_dir)
     progress = Progress("Group", trainings(settings, design), "trainings")
     return run_on_written(workflow, request, found, progress)
 

@@ -13,7 +13,9 @@ from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import expected_rows
 from bids_xai.cli.progress import Progress
-from bids_xai.cli.target import needs_template, save_template
+from bids_xai.cli.resources import Resources
+from bids_xai.cli.target import needs_template, save_template, template_grid
+from bids_xai.errors import InputError
 from bids_xai.settings import Settings
 
 
@@ -91,6 +93,7 @@ def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[st
         hrf_shift=samples.hrf_shift,
         random_seed=settings.decoding.random_seed,
         exchange_within=settings.inference.exchange_within,
+        low_mem=settings.execution.low_mem,
     )
     nodes = [name for name in workflow.list_node_names() if not name.endswith(("inputnode", "outputnode"))]
     progress = Progress("Participants", len(nodes), "nodes")
@@ -102,6 +105,39 @@ def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[st
             subject.subject: str(path) for subject in subjects if f"/sub_{subject.subject}_wf/" in folder
         }
     return failures
+
+
+def check_participants_memory(
+    settings: Settings, subjects: list[SubjectRecord], available: Resources
+) -> None:
+    """Refuse runs that would not fit into memory.
+
+    Raises
+    ------
+    InputError
+        A node of a run takes more than there is.
+    """
+    from bids_xai.workflows.memory import FSL_NODES, run_memory
+
+    execution, images = settings.execution, settings.preprocessing
+    field = template_grid(settings) if needs_template(settings) else None
+    runs = [run for subject in subjects for run in subject.runs]
+    # Runs of one shape take the same: one file of each is read.
+    largest = {run.n_volumes: run for run in runs}
+    gb = run_memory(
+        list(largest.values()), field=field, resolution=images.resolution, low_mem=execution.low_mem
+    )
+    used = {name: size for name, size in gb.items() if images.preproc == "fsl" or name not in FSL_NODES}
+    node = max(used, key=lambda name: used[name], default="")
+    if not node or used[node] <= available.memory_gb:
+        return
+    ways = [] if execution.low_mem else ["--low-mem"]
+    raise InputError(
+        f"A run of {max(largest)} volumes needs {used[node]:.1f} GB in one process ({node}), and there are "
+        f"{available.memory_gb:.1f} GB.",
+        f"at least {used[node]:.1f} GB (--mem-gb)",
+        f"give more memory, or use {' or '.join([*ways, 'a coarser --resolution'])}",
+    )
 
 
 def _classes(settings: Settings, subjects: list[SubjectRecord]) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What this process may use: processors and memory, by the limits of its control groups and not the host's."""
+"""What this process may use: processors and memory, by the limits of its control group, not the host's."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def warn_of_excess(execution: Execution, root: Path = Path("/")) -> None:
     n_procs, memory = processors(root), memory_limit(root) / GIGABYTE
     if execution.nprocs is not None and execution.nprocs > n_procs:
         LOGGER.warning(
-            "--nprocs %d: this process may use %d (processors of the machine, its control group and affinity).",
+            "--nprocs %d: this process may use %d (machine, control group, affinity).",
             execution.nprocs,
             n_procs,
         )

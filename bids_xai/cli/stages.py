@@ -23,7 +23,7 @@ from bids_xai.cli.groups import find_written, provenance, run_group
 from bids_xai.cli.network_plan import check_networks_memory, plan_networks, print_networks_plan
 from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
-from bids_xai.cli.participants import query_dataset, run_participants
+from bids_xai.cli.participants import check_participants_memory, query_dataset, run_participants
 from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan
 from bids_xai.cli.plugins import configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
@@ -110,6 +110,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
         check_programs(settings)
         subjects = query_dataset(request.bids_dir, settings)
         settings = with_grid(settings, subjects)
+        check_participants_memory(settings, subjects, resources(settings.execution))
     request = replace(request, settings=settings)
     found = [] if subjects else find_written(request)
     if "group" in request.levels:

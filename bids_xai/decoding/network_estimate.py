@@ -1,11 +1,14 @@
-"""How long an update of a network takes, measured on made-up volumes."""
+"""How long an update of a network takes, and what it holds in memory, on made-up volumes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from bids_xai.decoding.network_parameters import NetworkParameters
 from bids_xai.decoding.network_steps import machine_of, sample_losses
@@ -56,3 +59,27 @@ def seconds_per_update(
         if place.type == "cuda":
             torch.cuda.synchronize()
     return (time.perf_counter() - began) / n_updates
+
+
+def outputs_per_volume(network: nn.Module, shape: Sequence[int]) -> int:
+    """Return how many numbers the layers of a network put out for one volume; nothing is computed.
+
+    Parameters
+    ----------
+    network
+        On the processor; it is copied.
+    shape
+        Voxels of a volume.
+    """
+    counts: list[int] = []
+
+    def count(_: nn.Module, __: object, output: object) -> None:
+        counts.extend(part.numel() for part in tree_leaves(output) if isinstance(part, torch.Tensor))
+
+    copy = deepcopy(network).eval().to("meta")
+    for module in copy.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        copy(torch.empty((1, 1, *shape), device="meta"))
+    return sum(counts)

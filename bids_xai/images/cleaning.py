@@ -24,6 +24,7 @@ def clean_run(
     high_pass_sigma: float | None = None,
     confounds: npt.NDArray | None = None,
     standardize: bool = True,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Clean the voxels of one run.
 
@@ -49,6 +50,8 @@ def clean_run(
         derivatives and framewise displacement, which need a volume before) counts as 0.
     standardize
         Scale to zero mean and unit variance; else the residual keeps its units.
+    out
+        Array for the result, which may be ``data``; None: a new one.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def clean_run(
         residual_maker = np.eye(n_volumes) - line_smoother(n_volumes, high_pass_sigma)
         nuisance = None if nuisance is None else residual_maker @ nuisance
     _check_degrees_of_freedom(n_volumes, tr, high_pass, nuisance)
-    out = np.empty(data.shape, dtype=np.float32)
+    out = np.empty(data.shape, dtype=np.float32) if out is None else out
     # One BLAS thread: the same bits whatever the number of processors.
     with threadpool_limits(1, user_api="blas"):
         for start in range(0, data.shape[1], _TILE):

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 _MEDIAN = 1000.0
 _QUARTILES_PER_SD = 1.349
+# Voxels in float64 at once.
+_TILE = 8192
 
 
 def dvars(series: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -27,21 +29,26 @@ def dvars(series: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.
         The first value is NaN: nothing comes before it.
     """
     median = float(np.median(series))
-    scaled = series.astype(np.float64) * (_MEDIAN / median if median > 0 else 1.0)
-    steps = np.diff(scaled[:, np.ptp(scaled, axis=0) > 0], axis=0)
-    plain = np.sqrt(np.square(steps).mean(axis=1)) if steps.size else np.zeros(len(series) - 1)
-    standardised = plain / _expected(scaled)
+    factor = _MEDIAN / median if median > 0 else 1.0
+    squares, n_varying, expected = np.zeros(len(series) - 1), 0, []
+    for start in range(0, series.shape[1], _TILE):
+        scaled = series[:, start : start + _TILE].astype(np.float64) * factor
+        varying = np.ptp(scaled, axis=0) > 0
+        squares += np.square(np.diff(scaled[:, varying], axis=0)).sum(axis=1)
+        n_varying += int(varying.sum())
+        expected.append(_expected(scaled))
+    plain = np.sqrt(squares / max(n_varying, 1))
+    of_noise = np.concatenate(expected) if expected else np.empty(0)
+    standardised = plain / (float(np.mean(of_noise)) if len(of_noise) else np.nan)
     first = [np.nan]
     return np.concatenate([first, plain]), np.concatenate([first, standardised])
 
 
-def _expected(scaled: NDArray[np.float64]) -> float:
-    """Return DVARS of noise with the series' spread and autocorrelation; NaN where no voxel has a spread."""
+def _expected(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return DVARS of noise with the spread and autocorrelation of every voxel that has a spread."""
     low, high = np.percentile(scaled, (25, 75), axis=0, method="lower")
     kept = high > low
-    if not kept.any():
-        return float("nan")
     deviation = (high - low)[kept] / _QUARTILES_PER_SD
     centred = scaled[:, kept] - scaled[:, kept].mean(axis=0)
     lag = (centred[1:] * centred[:-1]).sum(axis=0) / np.square(centred).sum(axis=0)
-    return float(np.mean(np.sqrt(2 * (1 - lag)) * deviation))
+    return np.asarray(np.sqrt(2 * (1 - lag)) * deviation)

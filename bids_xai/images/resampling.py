@@ -24,6 +24,7 @@ def resample_run(
     matrices: NDArray[np.float64] | None = None,
     inside: NDArray[np.bool_] | None = None,
     order: int = _CUBIC,
+    out: NDArray[np.float32] | None = None,
 ) -> tuple[nb.Nifti1Image, nb.Nifti1Image]:
     """Sample a run once, on another grid, through a displacement field and a movement per volume.
 
@@ -46,6 +47,8 @@ def resample_run(
         (x, y, z): where values are wanted; the rest is 0. None: everywhere.
     order
         Order of the splines: 3 cubic, 1 linear, 0 nearest neighbour.
+    out
+        Zeros (x, y, z, n_volumes) for the series, for example memory-mapped; None: a new array.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def resample_run(
         )
     limits = np.asarray(img.shape[:3], dtype=np.float64)[:, None] - 0.5
     to_voxels = np.linalg.inv(img.affine)
-    series = np.zeros((*grid.shape[:3], n_volumes), dtype=np.float32)
+    series = np.zeros((*grid.shape[:3], n_volumes), dtype=np.float32) if out is None else out
     covered = np.ones(len(points), dtype=bool)
     for index, volume in enumerate(volumes(img)):
         to_volume = to_voxels if matrices is None else to_voxels @ matrices[index]

@@ -13,6 +13,7 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    traits,
 )
 from nitransforms.linear import LinearTransformsMapping
 
@@ -66,6 +67,7 @@ class ResampleRun(SimpleInterface):
         in_matrices = File(exists=True, mandatory=True, desc=".npy: reference -> volume")
         in_field = File(exists=True, mandatory=True, desc="ITK displacement field: grid -> reference")
         in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+        low_mem = traits.Bool(False, usedefault=True, nohash=True, desc="hold the run in a file meanwhile")
 
     class _OutputSpec(TraitedSpec):
         out_file = File(exists=True, desc="4-D run on the analysis grid")
@@ -77,15 +79,22 @@ class ResampleRun(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         mask = nb.load(self.inputs.in_mask)
         inside = np.asarray(mask.dataobj) > 0
+        run, held, out = nb.load(self.inputs.in_file), Path(runtime.cwd) / "resampled.dat", None
+        if self.inputs.low_mem:
+            # A volume is one piece of the file, as it is of the image.
+            shape = (*mask.shape[:3], run.shape[3])
+            out = np.memmap(held, np.float32, "w+", shape=shape, order="F")
         series, coverage = resample_run(
-            nb.load(self.inputs.in_file),
+            run,
             mask,
             displacement=nb.load(self.inputs.in_field),
             matrices=np.load(self.inputs.in_matrices),
             inside=masking.dilated(inside),
+            out=out,
         )
         out_file, out_mask = Path(runtime.cwd) / "resampled.nii.gz", Path(runtime.cwd) / "mask.nii.gz"
         nb.save(series, out_file)
+        held.unlink(missing_ok=True)
         nb.save(
             masking.intersect([mask, coverage], [self.inputs.in_mask, "where the run has data"]), out_mask
         )

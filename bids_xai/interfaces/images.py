@@ -1,4 +1,4 @@
-"""Interfaces that bring images of one run to the analysis grid and clean them."""
+"""Interfaces that bring images of one run to the analysis grid."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_xai.bids.confounds import read_confounds
 from bids_xai.images import grids, masking
-from bids_xai.images.cleaning import clean_run
 
 
 class _ResolutionInputSpec(BaseInterfaceInputSpec):
@@ -98,46 +96,6 @@ class FitShape(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image = grids.fit_shape(nb.load(self.inputs.in_file), self.inputs.shape)
         self._results["out_file"] = save_image(image, runtime.cwd, "fitted.nii.gz")
-        return runtime
-
-
-class CleanRun(SimpleInterface):
-    """Detrend, filter, regress confounds and standardise one run inside a mask.
-
-    Voxels outside the mask and voxels without variation become zero
-    (:func:`bids_xai.images.cleaning.clean_run`).
-    """
-
-    class _InputSpec(BaseInterfaceInputSpec):
-        in_file = File(exists=True, mandatory=True, desc="4-D image on the analysis grid")
-        in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
-        repetition_time = traits.Float(mandatory=True, desc="seconds between volumes")
-        in_confounds = File(exists=True, desc="TSV with one row per volume")
-        confounds = traits.List(traits.Str, desc="columns of in_confounds; shell wildcards allowed")
-        detrend = traits.Bool(True, usedefault=True, desc="remove the linear trend")
-        high_pass = traits.Float(desc="cut-off in Hz of the discrete cosine filter")
-        high_pass_sigma = traits.Float(desc="sigma in volumes of the Gaussian-weighted line fit")
-        standardize = traits.Bool(True, usedefault=True, desc="zero mean, unit variance")
-
-    input_spec = _InputSpec
-    output_spec = _OneFileOutputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        inputs = self.inputs
-        mask = nb.load(inputs.in_mask)
-        confounds = None
-        if isdefined(inputs.in_confounds) and isdefined(inputs.confounds):
-            confounds, _ = read_confounds(inputs.in_confounds, inputs.confounds)
-        cleaned = clean_run(
-            masking.masked_series(nb.load(inputs.in_file), mask),
-            inputs.repetition_time,
-            confounds=confounds,
-            detrend=inputs.detrend,
-            high_pass=inputs.high_pass if isdefined(inputs.high_pass) else None,
-            high_pass_sigma=inputs.high_pass_sigma if isdefined(inputs.high_pass_sigma) else None,
-            standardize=inputs.standardize,
-        )
-        self._results["out_file"] = save_image(masking.unmask(cleaned, mask), runtime.cwd, "cleaned.nii")
         return runtime
 
 

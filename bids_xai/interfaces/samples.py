@@ -7,7 +7,9 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from nibabel.spatialimages import SpatialImage
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
@@ -17,21 +19,33 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_xai.bids.confounds import read_confounds
 from bids_xai.bids.events import ROW_COLUMNS, parse_classes, read_events, sample_rows
 from bids_xai.bids.records import RunRecord
+from bids_xai.images import masking
 from bids_xai.images.brain import scale_intensities
+from bids_xai.images.cleaning import clean_run
 from bids_xai.images.grids import image_like
 from bids_xai.images.windows import take_samples
 
 
 class ExtractSamples(SimpleInterface):
-    """Average, or take one by one, the volumes in the windows of a run's events.
+    """Clean a run inside a mask; average, or take one by one, the volumes in the windows of its events.
 
-    See :func:`bids_xai.bids.events.sample_rows` and :func:`bids_xai.images.windows.take_samples`.
+    See :func:`bids_xai.images.cleaning.clean_run`, :func:`bids_xai.bids.events.sample_rows` and
+    :func:`bids_xai.images.windows.take_samples`. Voxels outside the mask and voxels without variation are
+    zero. The cleaned run is as large as the run and needed for nothing else: it is never written.
     """
 
     class _InputSpec(BaseInterfaceInputSpec):
-        in_file = File(exists=True, mandatory=True, desc="4-D image of the cleaned run")
+        in_file = File(exists=True, mandatory=True, desc="4-D image on the analysis grid")
+        in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+        in_confounds = File(exists=True, desc="TSV with one row per volume")
+        confounds = traits.List(traits.Str, desc="columns of in_confounds; shell wildcards allowed")
+        detrend = traits.Bool(True, usedefault=True, desc="remove the linear trend")
+        high_pass = traits.Float(desc="cut-off in Hz of the discrete cosine filter")
+        high_pass_sigma = traits.Float(desc="sigma in volumes of the Gaussian-weighted line fit")
+        standardize = traits.Bool(True, usedefault=True, desc="zero mean, unit variance")
         in_events = File(exists=True, mandatory=True, desc="events file of the run")
         repetition_time = traits.Float(mandatory=True, desc="seconds between volumes")
         entities = traits.Dict(mandatory=True, desc="subject, session, task and run")
@@ -80,13 +94,29 @@ class ExtractSamples(SimpleInterface):
             shift=inputs.hrf_shift,
             merge=inputs.merge_events if isdefined(inputs.merge_events) else None,
         )
-        series = np.asarray(image.dataobj, dtype=np.float32).reshape(-1, image.shape[3]).T
-        samples, _ = take_samples(series, windows, inputs.sample)
+        mask = nb.load(inputs.in_mask)
+        samples, _ = take_samples(self._cleaned(image, mask), windows, inputs.sample)
         out_file, out_rows = Path(runtime.cwd) / "samples.nii.gz", Path(runtime.cwd) / "samples.tsv"
-        nb.save(image_like(samples.T.reshape(*image.shape[:3], -1), image), out_file)
+        nb.save(masking.unmask(samples, mask), out_file)
         rows.to_csv(out_rows, sep="\t", index=False, na_rep="n/a")
         self._results.update(out_file=str(out_file), out_rows=str(out_rows))
         return runtime
+
+    def _cleaned(self, image: SpatialImage, mask: SpatialImage) -> npt.NDArray[np.float32]:
+        inputs, confounds = self.inputs, None
+        if isdefined(inputs.in_confounds) and isdefined(inputs.confounds):
+            confounds, _ = read_confounds(inputs.in_confounds, inputs.confounds)
+        series = masking.masked_series(image, mask)
+        return clean_run(
+            series,
+            inputs.repetition_time,
+            confounds=confounds,
+            detrend=inputs.detrend,
+            high_pass=inputs.high_pass if isdefined(inputs.high_pass) else None,
+            high_pass_sigma=inputs.high_pass_sigma if isdefined(inputs.high_pass_sigma) else None,
+            standardize=inputs.standardize,
+            out=series,
+        )
 
 
 class ExtractAnatomicalSample(SimpleInterface):

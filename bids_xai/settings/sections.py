@@ -322,8 +322,8 @@ class Execution:
     omp_nthreads: int = option(1, "threads of one process", int, minimum=1)
     mem_gb: float | None = option(
         None,
-        "memory in GB of all processes together (default: nine tenths of what this process may use, by its control "
-        "group, less 0.4 for itself)",
+        "memory in GB of all processes together (default: nine tenths of what this process may use, by its "
+        "control group, less 0.4 for itself)",
         float,
         minimum=0.5,
     )

@@ -15,6 +15,7 @@ from bids_xai.interfaces.outputs import WritePreprocessed, WriteSamples
 from bids_xai.workflows import IMAGE_PORTS, RAW_ENGINES
 from bids_xai.workflows.figures import init_figures_wf
 from bids_xai.workflows.group import init_group_wf
+from bids_xai.workflows.memory import declare_run_memory
 from bids_xai.workflows.samples import init_samples_wf
 
 __all__ = ["init_group_wf", "init_participants_wf", "init_samples_wf", "init_single_subject_wf"]
@@ -54,6 +55,7 @@ def init_single_subject_wf(
     classes: Mapping[str, Sequence[str]] | None = None,
     bids_dir: Path | str = "",
     exchange_within: str | None = None,
+    low_mem: bool = False,
     **settings: Any,
 ) -> pe.Workflow:
     """Make the samples of one subject and write them as BIDS derivatives.
@@ -78,6 +80,8 @@ def init_single_subject_wf(
         Dataset that sidecars name their sources relative to.
     exchange_within
         Column that the rows get, whose levels are blocks (:func:`bids_xai.bids.exchange.with_blocks`).
+    low_mem
+        Resampled runs are held in files until they are written.
     **settings
         Parameters of :func:`bids_xai.workflows.samples.init_samples_wf`.
     """
@@ -118,6 +122,15 @@ def init_single_subject_wf(
         (samples_wf, write, [("outputnode.samples", "in_samples"), ("outputnode.rows", "in_rows"),
                              ("outputnode.mask", "in_mask")]),
     ])  # fmt: skip
+    if bold:
+        raw = template is not None and settings["preproc"] in RAW_ENGINES
+        declare_run_memory(
+            workflow,
+            subject.runs,
+            template=template[0] if raw and template is not None else None,
+            resolution=settings["resolution"],
+            low_mem=low_mem,
+        )
     if settings["preproc"] in RAW_ENGINES:
         _write_preprocessed(workflow, subject, space or "template", described, output_dir, bids_dir)
     return workflow

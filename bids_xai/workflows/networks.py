@@ -17,6 +17,7 @@ from bids_xai.interfaces.network_outputs import WriteNetworks
 from bids_xai.interfaces.network_results import ScoreNetworks
 from bids_xai.interfaces.networks import CollectVolumes, TrainNetwork
 from bids_xai.interfaces.trust import TrustNetwork
+from bids_xai.workflows.memory import Memory, memory_of
 
 
 def init_network_wf(
@@ -58,7 +59,7 @@ def init_network_wf(
     random_seed: int = 0,
     device: str = "cpu",
     omp_nthreads: int = 1,
-    mem_gb: float = 2.0,
+    mem_gb: Memory = 2.0,
     provenance: Mapping[str, Any] | None = None,
     name: str = "network_wf",
 ) -> pe.Workflow:
@@ -126,8 +127,10 @@ def init_network_wf(
         Seed of everything random.
     device
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
-    omp_nthreads, mem_gb
-        Threads and memory of one training.
+    omp_nthreads
+        Threads of one training.
+    mem_gb
+        Memory of a node, or by name: ``collect``, ``networks`` (each that runs one), ``heatmaps``.
     provenance
         What the report says of the origin of the samples: name of the dataset, all settings.
     name
@@ -180,7 +183,7 @@ def init_network_wf(
             **_given(samples_per_class=samples_per_class, permute=permute, exchange_within=exchange_within),
         ),
         name="collect",
-        mem_gb=mem_gb,
+        mem_gb=memory_of(mem_gb, "collect"),
     )
     workflow.connect([
         (inputnode, collect, [("samples", "in_samples"), ("rows", "in_rows"), ("masks", "in_masks"),
@@ -204,7 +207,7 @@ def init_network_wf(
         **_given(explain_class=explain_class, explain_samples=explain_samples, explain_layer=explain_layer),
         **({"atlas": atlas[0]} if atlas else {}),
     }
-    nodes = {"mem_gb": mem_gb, "n_procs": omp_nthreads}
+    nodes = {"mem_gb": memory_of(mem_gb, "networks"), "n_procs": omp_nthreads}
     summaries = {
         "scores": pe.Node(
             ScoreNetworks(cv=cv, baseline=list(baseline), random_seed=random_seed), name="scores"
@@ -222,7 +225,7 @@ def init_network_wf(
                 ),
             ),
             name="heatmaps",
-            mem_gb=mem_gb,
+            mem_gb=memory_of(mem_gb, "heatmaps"),
         ),
     }
     write = _init_write_node(

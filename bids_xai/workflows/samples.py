@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.images import CleanRun, DownsampleMask
+from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples
 from bids_xai.workflows import RAW_ENGINES
 from bids_xai.workflows.preprocessing import init_preproc_wf
@@ -51,8 +51,9 @@ def init_samples_wf(
 
     .. code-block:: text
 
-        inputnode -> preproc_wf -> clean -> extract -> outputnode      (BOLD)
-        inputnode -> preproc_wf -----------> extract -> outputnode      (anatomical images)
+        inputnode -> preproc_wf -> extract -> outputnode
+
+    Of a run, ``extract`` cleans the time series before it takes samples of them.
 
     Parameters
     ----------
@@ -167,14 +168,6 @@ def init_samples_wf(
             (extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")]),
         ])  # fmt: skip
         return workflow
-    clean = _init_clean_node(
-        detrend=detrend,
-        high_pass=None if filtered else high_pass,
-        high_pass_sigma=None if filtered else high_pass_sigma,
-        confounds=confounds,
-        standardize=standardize,
-        mem_gb=mem_gb,
-    )
     extract = _init_extract_node(
         target=target,
         classes=classes,
@@ -185,16 +178,21 @@ def init_samples_wf(
         hrf_shift=hrf_shift,
         mem_gb=mem_gb,
     )
-    workflow.connect(*mask, clean, "in_mask")
+    extract.inputs.trait_set(detrend=detrend, standardize=standardize)
+    if high_pass_sigma is not None and not filtered:
+        extract.inputs.high_pass_sigma = high_pass_sigma
+    elif high_pass and not filtered:
+        extract.inputs.high_pass = high_pass
+    workflow.connect(*mask, extract, "in_mask")
     workflow.connect([
-        (inputnode, clean, [("repetition_time", "repetition_time")]),
         (inputnode, extract, [("events", "in_events"), ("repetition_time", "repetition_time"),
                               ("entities", "entities")]),
-        (preproc_wf, clean, [("outputnode.images", "in_file")]),
-        (clean, extract, [("out_file", "in_file")]),
+        (preproc_wf, extract, [("outputnode.images", "in_file")]),
     ])  # fmt: skip
     if confounds:
-        workflow.connect(preproc_wf, "outputnode.confounds", clean, "in_confounds")
+        extract.iterfield = [*extract.iterfield, "in_confounds"]
+        extract.inputs.confounds = list(confounds)
+        workflow.connect(preproc_wf, "outputnode.confounds", extract, "in_confounds")
     workflow.connect([(extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")])])
     return workflow
 
@@ -222,26 +220,4 @@ def _init_extract_node(
         node.inputs.window = tuple(window)
     if classes is not None:
         node.inputs.classes = {key: list(levels) for key, levels in classes.items()}
-    return node
-
-
-def _init_clean_node(
-    *,
-    detrend: bool,
-    high_pass: float | None,
-    high_pass_sigma: float | None,
-    confounds: Sequence[str],
-    standardize: bool,
-    mem_gb: float,
-) -> pe.MapNode:
-    iterfield = ["in_file", "repetition_time", *(["in_confounds"] if confounds else [])]
-    node = pe.MapNode(
-        CleanRun(detrend=detrend, standardize=standardize), iterfield=iterfield, name="clean", mem_gb=mem_gb
-    )
-    if high_pass_sigma is not None:
-        node.inputs.high_pass_sigma = high_pass_sigma
-    elif high_pass:
-        node.inputs.high_pass = high_pass
-    if confounds:
-        node.inputs.confounds = list(confounds)
     return node

@@ -128,10 +128,10 @@ def test_graphs_of_every_engine_connect(
     assert (resolution in resolutions) == (resolution is not None)
     arriving = workflow._graph.in_edges(workflow.get_node("outputnode"), data=True)
     assert {port for *_, edge in arriving for _, port in edge["connect"]} == {"samples", "rows", "mask"}
-    clean = workflow.get_node("clean")
-    assert (clean is not None) == (modality == "bold")
-    if clean is not None:
-        assert ("in_confounds" in clean.iterfield) == bool(confounds)
+    extract = workflow.get_node("extract")
+    assert ("in_mask" in extract.inputs.copyable_trait_names()) == (modality == "bold")
+    if modality == "bold":
+        assert ("in_confounds" in extract.iterfield) == bool(confounds)
     own = any(name.endswith("own_mask") for name in workflow.list_node_names())
     assert own == (compute_mask and engine in RAW_ENGINES and modality == "bold")
 
@@ -236,7 +236,7 @@ def test_a_ledger_is_made_of_all_that_decides_its_chunks(stage: str) -> None:
     }
     assert arriving["c"] - arriving["l"] == {(ledger.name, "out_ledger", "in_ledger")}
     assert arriving["l"] <= arriving["c"]
-    not_deciding = {"start", "stop", "limit", "in_ledger", "n_threads", "use_gpu"}
+    not_deciding = {"start", "stop", "limit", "in_ledger", "n_threads", "use_gpu", "weights_at_once"}
     for name in set(chunks.interface.inputs.copyable_trait_names()) - not_deciding:
         assert getattr(ledger.inputs, name) == getattr(chunks.inputs, name), name
 
