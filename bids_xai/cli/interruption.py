@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(signal.Signals(signum).name)
 
 
-def run_interruptible(program: str, work: Callable[[], int]) -> int:
+def run_interruptible(program: str, work: Callable[[], int], *, last: bool = False) -> int:
     """Return the exit code of ``work``, or 1 when SIGINT, SIGTERM or SIGHUP stops it.
 
     The first signal raises :class:`Interrupted` in ``work``; then the child processes are ended. A second
@@ -52,10 +52,13 @@ def run_interruptible(program: str, work: Callable[[], int]) -> int:
         Name of the command in messages.
     work
         What to run.
+    last
+        Whether the process ends after this: what more comes after an interruption is then not heard, for
+        the exit code to stay 1.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    stop = _Stop(program)
+    stop = _Stop(program, last)
     with stop.installed():
         try:
             stop.begin()
@@ -94,8 +97,8 @@ def end_children(earlier: frozenset[int] = frozenset(), *, patience: float = _PA
 class _Stop:
     """What the handlers of the signals, the main thread and the watching thread know of each other."""
 
-    def __init__(self, program: str) -> None:
-        self.program = program
+    def __init__(self, program: str, last: bool) -> None:
+        self.program, self.last = program, last
         self.earlier = frozenset(child.pid for child in psutil.Process().children())
         self.raising = False
         self._signum: int | None = None
@@ -116,13 +119,16 @@ class _Stop:
                 signal.signal(number, self._handle)
             yield
         finally:
+            closing = self.last and self._signum is not None
             for number, handler in handled.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if closing else handler)
             signal.set_wakeup_fd(earlier_fd)
-            os.write(writer, _NO_SIGNAL)
-            watcher.join()
-            os.close(reader)
-            os.close(writer)
+            # While the interpreter closes after an interruption, the watcher goes on watching the time.
+            if not closing:
+                os.write(writer, _NO_SIGNAL)
+                watcher.join()
+                os.close(reader)
+                os.close(writer)
 
     def begin(self) -> None:
         """Let signals raise from here on, and make up for one that came before."""

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Everything else is imported inside: a signal that comes meanwhile finds its handler.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_interruptible("bids-xai", lambda: _run(words))
+    return run_interruptible("bids-xai", lambda: _run(words), last=argv is None)
 
 
 def _run(words: Sequence[str]) -> int:

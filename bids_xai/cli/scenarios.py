@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     arguments = vars(build_parser().parse_args([with_dashes(word) for word in words]))
-    return run_interruptible(_PROGRAM, lambda: _dispatch(arguments))
+    return run_interruptible(_PROGRAM, lambda: _dispatch(arguments), last=argv is None)
 
 
 def _dispatch(arguments: dict[str, Any]) -> int:

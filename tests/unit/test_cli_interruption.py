@@ -30,7 +30,7 @@ def _start(body: str, *words: str) -> subprocess.Popen[str]:
         "import ctypes, subprocess, sys, time\n"
         "from bids_xai.cli.interruption import run_interruptible\n"
         f"def work():\n{body}\n"
-        "sys.exit(run_interruptible('program', work))\n"
+        "sys.exit(run_interruptible('program', work, last=True))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
