@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ _IGNORED = (
 # Entities that say what kind of file it is, not which run it belongs to.
 KIND = frozenset({"suffix", "extension", "datatype", "desc", "label", "fmap", "scans", "mode", "from", "to"})
 _OF_DERIVATIVES = frozenset({"desc", "label", "res", "den", "atlas", "segmentation", "hemi"})
-# The file that pybids keeps in the folder of a database.
-_DATABASE = "layout_index.sqlite"
 _NAME_OF_KEY = {key: name for name, key in ENTITY_KEYS.items() if name != key}
 
 
@@ -69,21 +66,13 @@ class Dataset:
             ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            indexer = BIDSLayoutIndexer(validate=False, ignore=ignored, index_metadata=False)
-
-            def index(database: Path | None) -> BIDSLayout:
-                return BIDSLayout(
-                    str(self.root),
-                    validate=False,
-                    is_derivative=is_derivative,
-                    database_path=None if database is None else str(database),
-                    indexer=indexer,
-                )
-
-            database = None if database_dir is None else Path(database_dir).absolute()
-            if database is not None:
-                _make_database(database, index)
-            self._layout = index(database)
+            self._layout = BIDSLayout(
+                str(self.root),
+                validate=False,
+                is_derivative=is_derivative,
+                database_path=None if database_dir is None else str(Path(database_dir).absolute()),
+                indexer=BIDSLayoutIndexer(validate=False, ignore=ignored, index_metadata=False),
+            )
         indexed = Path(str(self._layout.root)).absolute()
         if indexed.resolve() != self.root.resolve():
             raise InputError(
@@ -122,16 +111,6 @@ class Dataset:
         found = self._layout.get(**{name: value for name, value in entities.items() if name in known})
         files = [BidsFile(Path(str(item.path)), dict(item.get_entities(metadata=False))) for item in found]
         return sorted(files, key=lambda file: str(file.path))
-
-
-def _make_database(folder: Path, index: Callable[[Path], BIDSLayout]) -> None:
-    """Put a database into a folder that has none, whole: other jobs may make or read it at the same time."""
-    if (folder / _DATABASE).exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as staging:
-        index(Path(staging))
-        os.replace(Path(staging) / _DATABASE, folder / _DATABASE)
 
 
 def open_derivatives(

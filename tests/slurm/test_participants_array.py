@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -81,19 +83,40 @@ def _results(out: Path) -> dict[str, str]:
     }
 
 
+def _lines_of_the_readme(options: list[str]) -> str:
+    """Return the README's commands, for a small machine and a small dataset."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [text for text in blocks if "participants.sbatch count" in text]
+    variables, *lines = block.splitlines()
+    assert variables.startswith("export BIDS=")
+    changes = {
+        "singularity/participants.sbatch": str(SCRIPT),
+        "--mem=16G --cpus-per-task=4": "",
+        "sbatch --": f"sbatch {shlex.join(SMALL)} --",
+        "--atlas aal": shlex.join(options),
+    }
+    text = "\n".join(lines)
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
 def test_participants_then_the_group(cluster: Cluster, submitted: dict[str, str], tmp_path: Path) -> None:
     options = _options(tmp_path)
-    count = subprocess.run(
-        ["bash", str(SCRIPT), "count"], env=submitted, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert count == "3"
-    array = _submit(submitted, tmp_path, f"--array=1-{count}", *SMALL, str(SCRIPT), *options)
-    after = [f"--dependency=afterok:{array}", "--kill-on-invalid-dep=yes"]
-    group = _submit(submitted, tmp_path, *after, *SMALL, str(SCRIPT), "group", *options)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", _lines_of_the_readme(options)],
+        env=submitted,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    group = done.stdout.split()[-1]  # Submitted batch job NUMBER
     state = _wait(cluster, group)
     logs = "\n".join(path.read_text() for path in sorted(tmp_path.glob("bids-xai-*.log")))
     assert state == "COMPLETED", logs
-    assert len(list(tmp_path.glob(f"bids-xai-{array}_*.log"))) == 3
+    assert len(list(tmp_path.glob("bids-xai-*_[123].log"))) == 3
     assert "mem_gb = 2.93" in (tmp_path / "out" / "logs" / "config.toml").read_text()
 
     words = [submitted["BIDS"], str(tmp_path / "one"), "participant", "group", "-w", str(tmp_path / "w")]
