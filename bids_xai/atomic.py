@@ -26,18 +26,10 @@ _ABANDONED_S = 24 * 3600
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str], *, keep_same: bool = False) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path with the same extensions and put it in place when the block ends well.
 
     The file appears at ``path`` complete or not at all; folders are made as needed.
-
-    Parameters
-    ----------
-    path
-        Where the file will be.
-    keep_same
-        Leave a file of the same bytes that is there already, with its date, even if another process has put
-        it there meanwhile: nipype makes anew what depends on a file of a new date.
 
     Raises
     ------
@@ -58,8 +50,7 @@ def whole_file(path: str | os.PathLike[str], *, keep_same: bool = False) -> Iter
             Path(name).chmod(0o666 & ~umask)
             # Some file systems report a full disk only now.
             _synchronise(name)
-            if not (keep_same and _is_there(Path(name), path)):
-                os.replace(name, path)
+            os.replace(name, path)
         except BaseException:
             with suppress(FileNotFoundError):
                 Path(name).unlink()
@@ -68,18 +59,18 @@ def whole_file(path: str | os.PathLike[str], *, keep_same: bool = False) -> Iter
             os.close(handle)
 
 
-def _is_there(made: Path, path: Path) -> bool:
-    """Tell whether a file of these bytes is at ``path``, after putting ``made`` there if none is."""
-    try:
-        # Of processes that do this at once, one succeeds.
-        os.link(made, path)
-    except FileExistsError:
-        if not (path.is_file() and filecmp.cmp(made, path, shallow=False)):
-            return False
-    except OSError:
-        return False  # a file system without hard links
-    made.unlink()
-    return True
+@contextmanager
+def steady_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path as :func:`whole_file` does; a file of the same bytes keeps its date.
+
+    nipype makes anew what depends on a file of a new date, and several jobs may write the same file.
+    """
+    path = Path(path)
+    with whole_file(path) as temporary:
+        yield temporary
+        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+            present = path.stat()
+            os.utime(temporary, ns=(present.st_atime_ns, present.st_mtime_ns))
 
 
 @contextmanager

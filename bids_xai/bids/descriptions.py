@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_xai.atomic import whole_file
+from bids_xai.atomic import steady_file, whole_file
 from bids_xai.bids.names import sanitize_all
 from bids_xai.errors import InputError
 
@@ -78,7 +78,7 @@ def write_tsv(
             for name, text in columns.items()
         }
         write_json(path.with_suffix(".json"), explained)
-    with whole_file(path, keep_same=True) as temporary:
+    with steady_file(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     return path
 

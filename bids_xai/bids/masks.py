@@ -12,7 +12,7 @@ import nibabel as nb
 import numpy as np
 from nibabel.processing import resample_from_to
 
-from bids_xai.atomic import whole_file
+from bids_xai.atomic import steady_file
 from bids_xai.bids.checks import Problems, open_image
 from bids_xai.bids.filters import combined
 from bids_xai.bids.names import bids_name
@@ -175,6 +175,6 @@ def template_mask_file(
     grid = hashlib.sha256(repr(mask.shape).encode() + np.asarray(mask.affine).tobytes()).hexdigest()[:12]
     name = bids_name({"space": space, "desc": "brain"}, "mask", ".nii.gz")
     path = work_dir.absolute() / "masks" / grid / name
-    with whole_file(path, keep_same=True) as temporary:
+    with steady_file(path) as temporary:
         nb.save(mask, temporary)
     return path

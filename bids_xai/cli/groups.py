@@ -136,7 +136,7 @@ def _background(space: str | None, request: Request) -> Path | None:
     except InputError as error:
         LOGGER.warning("Figures have no background: %s", error)
         return None
-    with whole_file(path, keep_same=True) as temporary:
+    with whole_file(path) as temporary:
         nb.save(image, temporary)
     return path
 

@@ -160,8 +160,7 @@ def configure_nipype(execution: Execution, logs: Path, work: Path, verbosity: in
     parser = configparser.ConfigParser()
     parser.read_dict(options)
     folder = work / "nipype"
-    # Whole: workers of other participants' jobs may be reading it.
-    with whole_file(folder / "nipype.cfg") as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with whole_file(folder / "nipype.cfg") as path, path.open("w", encoding="utf-8") as stream:
         parser.write(stream)
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
     os.environ["NIPYPE_NO_ET"] = "1"

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
-from bids_xai.atomic import whole_file
+from bids_xai.atomic import steady_file
 from bids_xai.bids.engines import choose_engine
 from bids_xai.bids.filters import read_filter_file
 from bids_xai.bids.names import sanitize
@@ -126,7 +126,7 @@ def save_template(settings: Settings, work_dir: Path) -> Target:
     for image, ending in ((t1w, "T1w"), (mask, "mask")):
         path = work_dir / "templates" / f"tpl-{sanitize(space)}_{ending}.nii.gz"
         # Jobs of several participants may share the folder.
-        with whole_file(path, keep_same=True) as temporary:
+        with steady_file(path) as temporary:
             nb.save(image, temporary)
         paths.append(path)
     return Target(space, *paths)

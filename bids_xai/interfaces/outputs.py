@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_xai import reports
-from bids_xai.atomic import whole_file
+from bids_xai.atomic import steady_file
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.events import ROW_COLUMNS
 from bids_xai.bids.exchange import DESCRIPTION, with_blocks
@@ -140,7 +140,7 @@ def _resolution_label(resolution: float) -> str:
 
 def _copy(source: str, target: Path) -> None:
     # What is the same keeps its date: the group level is not done again because this node always runs.
-    with whole_file(target, keep_same=True) as temporary:
+    with steady_file(target) as temporary:
         shutil.copyfile(source, temporary)
 
 

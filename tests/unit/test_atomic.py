@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_xai.atomic import reserve, sweep, whole_file, whole_folder
+from bids_xai.atomic import reserve, steady_file, sweep, whole_file, whole_folder
 from tests.disks import small_tmpfs
 
 
@@ -126,7 +126,7 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def put(path: Path, content: bytes) -> None:
-    with whole_file(path, keep_same=True) as temporary:
+    with steady_file(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -142,21 +142,10 @@ def test_a_file_of_the_same_bytes_keeps_its_date(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["image.nii.gz"]
 
 
-def test_of_processes_that_write_the_same_at_once_the_first_one_stays(tmp_path: Path) -> None:
+def test_of_jobs_that_write_the_same_at_once_the_first_sets_the_date(tmp_path: Path) -> None:
     target = tmp_path / "template.nii.gz"
-    with whole_file(target, keep_same=True) as late:
+    with steady_file(target) as late:
         late.write_bytes(b"same")
         put(target, b"same")
-        first = target.stat()
-    assert (target.stat().st_ino, target.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
-    assert [path.name for path in tmp_path.iterdir()] == ["template.nii.gz"]
-
-
-def test_file_systems_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "link", refuse)
-    for content in (b"first", b"other"):
-        put(tmp_path / "file", content)
-        assert (tmp_path / "file").read_bytes() == content
+        os.utime(target, (1, 1))
+    assert target.stat().st_mtime == 1
