@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from bids_xai.models.layers import Residual
+from bids_xai.models.patches import PatchIndividualFilters
 
 Triple = tuple[int, int, int]
+
+# What runs the modules of a sequence one after the other, in evaluation mode.
+_CHAINS = (nn.Sequential.forward, PatchIndividualFilters.forward)
 
 # Modules that treat every voxel on its own, in evaluation mode.
 _VOXELWISE = (
@@ -91,7 +95,7 @@ def steps_of(network: nn.Module) -> tuple[list[Step], list[nn.Module]]:
 
 
 def _flat(module: nn.Module) -> list[nn.Module]:
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+    if isinstance(module, nn.Sequential) and type(module).forward in _CHAINS:
         return [leaf for child in module for leaf in _flat(child)]
     return [module]
 

@@ -8,7 +8,8 @@ speaks of the mean of both sets, for gradients and for relevance).
 
 Most of the time would go into copies and into products of a few rows. On a CPU, in training, the patches of
 all volumes therefore lie side by side along z (:class:`Split`), and the convolution sees one long volume
-(:class:`PatchConvolution`).
+(:class:`PatchConvolution`). Where nothing looks at what is between both modules, no patches are cut at all:
+:mod:`bids_xai.models.fused_patches` goes from the maps to the outputs.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.nn.modules.module import _has_any_global_hook
 
 from bids_xai.errors import InputError
 from bids_xai.models.layers import Shape
 
 OVERLAPS = (None, "half", "full")
 OUTPUTS = ("flat", "map")
+
+# What a module keeps of those who want to see its inputs, outputs or gradients.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Split(nn.Module):
@@ -277,6 +282,36 @@ class PatchIndividualFilters(nn.Sequential):
         )
         self.merge = Merge(split.grid, split.second, _shift(left, overlap), output)
         self.n_patches, self.n_out = groups, groups * out_channels * math.prod(left)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the rows or maps of ``split``, ``conv`` and ``merge``, without patches where it can."""
+        if not self._unobserved() or not self._treatable(x):
+            return super().forward(x)
+        # Compiled loops are for training alone: numba takes a while to import.
+        from bids_xai.models.fused_patches import Cutting, filtered
+
+        split, (px, py, pz) = self.split, self.conv.padding
+        cutting = Cutting(split.grid, split.second, split.patch, (px, py, pz), split.shift)
+        return self.merge(filtered(x, self.conv.weight, self.conv.bias, cutting))
+
+    def _unobserved(self) -> bool:
+        """Whether split and convolution are as they were made, and nobody asks for what they give."""
+        if type(self.split) is not Split or type(self.conv) is not PatchConvolution:
+            return False
+        inner = [vars(module) for module in (self.split, self.conv)]
+        hooked = _has_any_global_hook() or any(own[hooks] for own in inner for hooks in _HOOKS)
+        return not hooked and not any("forward" in own for own in inner)
+
+    def _treatable(self, x: Tensor) -> bool:
+        """Whether these maps are for the loops compiled for training on a CPU."""
+        weight, bias = self.conv.weight, self.conv.bias
+        if not self.training or bias is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        if any(one.device.type != "cpu" or one.dtype != x.dtype for one in (x, weight, bias)):
+            return False
+        known = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+        fits = len(x) > 0 and x.shape[1:] == (weight.shape[1], *self.split.shape)
+        return known and fits and any(one.requires_grad for one in (x, weight, bias))
 
 
 def _shift(sizes: Shape, overlap: str | None) -> Shape | None:
