@@ -26,6 +26,8 @@ _IGNORED = (
 )
 # Entities that say what kind of file it is, not which run it belongs to.
 KIND = frozenset({"suffix", "extension", "datatype", "desc", "label", "fmap", "scans", "mode", "from", "to"})
+# The file that pybids keeps in the folder of a database.
+_DATABASE = "layout_index.sqlite"
 _OF_DERIVATIVES = frozenset({"desc", "label", "res", "den", "atlas", "segmentation", "hemi"})
 _NAME_OF_KEY = {key: name for name, key in ENTITY_KEYS.items() if name != key}
 

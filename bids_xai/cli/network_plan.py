@@ -16,7 +16,7 @@ from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.cli.memory import networks_memory
 from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
-from bids_xai.cli.plugins import device_here
+from bids_xai.cli.plugins import device_here, planned_device
 from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, template_grid
 from bids_xai.decoding.design import Design
@@ -266,9 +266,7 @@ def memory_of_networks(settings: Settings, design: Design, shape: tuple[int, ...
         len(design.classes),
         **model_options(settings.network.model_options),
     )
-    return networks_memory(
-        settings, net, len(design.labels), shape, resolve_device(settings.execution.device)
-    )
+    return networks_memory(settings, net, len(design.labels), shape, planned_device(settings.execution))
 
 
 def print_networks_plan(
