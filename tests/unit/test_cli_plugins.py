@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nipype.pipeline import engine as pe
 from nipype.pipeline import plugins
 
 from bids_xai.cli import batch_systems
@@ -27,6 +28,7 @@ from bids_xai.errors import InputError
 from bids_xai.settings import load_file, resolve, write_file
 from bids_xai.settings.sections import Execution
 from bids_xai.workflows.base import init_group_wf
+from tests.slurm.nodes import Tell
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 SECTION = re.search(r"^### On a cluster$(.*?)^##", README.read_text("utf-8"), re.M | re.S).group(1)  # type: ignore[union-attr]
@@ -205,6 +207,30 @@ def test_gpus_of_a_cluster_are_not_looked_for_here(programs: None, monkeypatch: 
     assert planned_device(elsewhere) == "cuda"
     assert device_here(elsewhere) == "cpu"
     assert planned_device(Execution(use_plugin="SLURM")) == "cpu"
+
+
+def test_as_many_gpu_nodes_run_at_once_as_there_are_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bids_xai.cli.plugins.planned_device", lambda _: "cuda")
+    monkeypatch.setattr("bids_xai.cli.plugins.visible_gpus", lambda: 2)
+    monkeypatch.setenv("NIPYPE_CONFIG_DIR", str(tmp_path))
+    execution = Execution(nprocs=12, omp_nthreads=3)
+    running, most = set(), [0]
+
+    def count(node: Any, status: str) -> None:
+        (running.add if status == "start" else running.discard)(node.name)
+        most.append(len(running))
+
+    workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
+    workflow.add_nodes(
+        [
+            pe.Node(Tell(use_gpu=True, seconds=0.5), name=f"gpu{index}", n_procs=3, mem_gb=0.01)
+            for index in range(4)
+        ]
+    )
+    workflow.run(**run_arguments(execution, count))
+    assert max(most) == 2
 
 
 def test_the_word_of_a_plugin_is_json_in_the_results(programs: None) -> None:
