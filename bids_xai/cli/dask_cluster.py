@@ -73,6 +73,7 @@ def needs(node: Any, names: Any) -> dict[str, float]:
 
 
 def _connect(arguments: Mapping[str, Any]) -> Any:
+    import dask
     from distributed import Client, LocalCluster
 
     timeout = arguments.get("timeout", 60)
@@ -80,9 +81,14 @@ def _connect(arguments: Mapping[str, Any]) -> Any:
         return Client(scheduler_file=arguments["scheduler_file"], timeout=timeout)
     if "address" in arguments:
         return Client(arguments["address"], timeout=timeout)
-    cluster = LocalCluster(
-        n_workers=arguments.get("n_workers"), threads_per_worker=1, processes=True, dashboard_address=None
-    )
+    # One task at a time on a worker, so that it is known which one killed it; Dask itself would run that one
+    # three times more.
+    with dask.config.set(
+        {"distributed.scheduler.allowed-failures": 1, "distributed.scheduler.worker-saturation": 1.0}
+    ):
+        cluster = LocalCluster(
+            n_workers=arguments.get("n_workers"), threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        )
     return Client(cluster, timeout=timeout)
 
 

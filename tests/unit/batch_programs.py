@@ -35,6 +35,11 @@ def submitted(jobs: Path) -> list[list[str]]:
     return [json.loads(path.read_text())["words"] for path in paths]
 
 
+def is_alive(jobs: Path, number: str) -> bool:
+    """Tell whether the process of a job is there."""
+    return _alive(json.loads((jobs / f"{number}.json").read_text()))
+
+
 def _alive(job: dict) -> bool:
     try:
         return Path(f"/proc/{job['pid']}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -17,7 +17,7 @@ from bids_xai.cli.plugins import cancel_jobs, configure_nipype, run_arguments
 from bids_xai.cli.progress import Progress
 from bids_xai.settings.sections import Execution
 from tests.slurm.nodes import Tell
-from tests.unit.batch_programs import install, submitted
+from tests.unit.batch_programs import install, is_alive, submitted
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,7 @@ def test_jobs_are_cancelled_when_the_run_is_left(
     thread.join()
     assert cancelled == ["1", "2"]
     assert len(submitted(jobs)) == 2
+    assert not any(is_alive(jobs, number) for number in cancelled)
 
 
 def test_a_full_queue_is_waited_for(
