@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,6 +25,7 @@ from bids_xai.cli.plugins import configure_nipype
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
+from bids_xai.cli.workdir import check_work_dir, empty_work_dir
 from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
 from bids_xai.settings import write_file
@@ -43,6 +43,14 @@ def execute(request: Request) -> int:
         Something in the input is wrong; nothing has been written.
     """
     _check_folders(request.bids_dir, request.output_dir)
+    execution = request.settings.execution
+    check_work_dir(
+        execution.work_dir,
+        request.bids_dir,
+        request.output_dir,
+        request.settings.selection.derivatives,
+        clean=execution.clean_workdir,
+    )
     if request.settings.preprocessing.registration_study:
         codes = [execute(variant) for variant in _variants(request)]
         if "group" in request.levels and request.settings.is_network and not request.dry_run:
@@ -53,6 +61,9 @@ def execute(request: Request) -> int:
         return max(codes)
     if request.reports_only or request.boilerplate_only:
         return _write_reports(request)
+    if execution.clean_workdir and not request.dry_run:
+        # Reading the input may leave a mask there.
+        empty_work_dir(execution.work_dir)
     request, subjects, found = _check_input(request)
     settings = request.settings
     warn_of_excess(settings.execution)
@@ -130,8 +141,6 @@ def _prepare_folders(request: Request) -> None:
     write_file(request.settings, logs / "config.toml")
     _describe(request)
     work = execution.work_dir.absolute() / APP_FOLDER
-    if execution.clean_workdir:
-        shutil.rmtree(work, ignore_errors=True)
     configure_nipype(execution, logs, work, request.verbosity)
 
 
