@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -216,50 +217,53 @@ def test_libraries_get_one_thread() -> None:
 
 
 _REPORT = """
-def threads(number):
-    import threadpoolctl, torch, numba, scipy.linalg
+def report(path):
+    import json, threadpoolctl, torch, numba, scipy.linalg
     own = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
-    return [torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, *own]
+    with open(path, "w") as stream:
+        json.dump([torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, *own], stream)
+    return path
+"""
+_SCRIPT = """
+import sys
+from pathlib import Path
+
+from bids_xai.cli.resources import limit_library_threads
+
+
+def ignore(*_):
+    pass
+
+
+if __name__ == "__main__":
+    limit_library_threads()
+    from nipype import Node, Workflow
+    from nipype.interfaces.utility import Function
+    from bids_xai.cli.plugins import configure_nipype, run_arguments
+    from bids_xai.settings.sections import Execution
+
+    here, text = Path(sys.argv[1]), sys.argv[2]
+    execution = Execution(nprocs=2, mem_gb=2.0)
+    configure_nipype(execution, here, here, 0)
+    arguments = run_arguments(execution, ignore)
+    assert arguments["plugin_args"]["n_procs"] == 2 and arguments["plugin_args"]["memory_gb"] == 2.0
+    workflow = Workflow("threads", base_dir=str(here))
+    for number in range(2):
+        node = Node(Function(input_names=["path"], output_names=["out"]), name=f"report{number}")
+        node.inputs.function_str = text
+        node.inputs.path = str(here / f"{number}.json")
+        workflow.add_nodes([node])
+    workflow.run(**arguments)
 """
 
 
 def test_workers_of_the_scheduler_have_one_thread_per_library(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
-    script.write_text(
-        f"""
-import sys
-from bids_xai.cli.resources import limit_library_threads
-
-def main():
-    limit_library_threads()
-    from pathlib import Path
-    from nipype import MapNode, Workflow
-    from nipype.interfaces.utility import Function
-    from bids_xai.cli.plugins import configure_nipype, run_arguments
-    from bids_xai.settings.sections import Execution
-    here = Path({str(tmp_path)!r})
-    execution = Execution(nprocs=2, mem_gb=2.0)
-    configure_nipype(execution, here, here, 0)
-    arguments = run_arguments(execution, lambda *_: None)
-    assert arguments["plugin_args"]["n_procs"] == 2 and arguments["plugin_args"]["memory_gb"] == 2.0
-    node = MapNode(Function(function={_REPORT!r}, input_names=["number"], output_names=["out"]),
-                   iterfield=["number"], name="report")
-    node.inputs.number = [0, 1]
-    workflow = Workflow("threads", base_dir=str(here))
-    workflow.add_nodes([node])
-    graph = workflow.run(**arguments)
-    print(list(graph.nodes)[0].result.outputs.out)
-
-if __name__ == "__main__":
-    main()
-"""
-    )
+    script.write_text(_SCRIPT)
     environment = {**os.environ, "OMP_NUM_THREADS": "5", "OPENBLAS_NUM_THREADS": "5", "NIPYPE_NO_ET": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
-    )
-    reports = eval(done.stdout.splitlines()[-1])  # noqa: S307
-    assert len(reports) == 2
-    for report in reports:
+    command = [sys.executable, str(script), str(tmp_path), _REPORT]
+    subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    for number in range(2):
+        report = json.loads((tmp_path / f"{number}.json").read_text())
         assert len(report) > 2
         assert set(report) == {1}
