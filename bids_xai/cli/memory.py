@@ -68,7 +68,7 @@ def group_memory(
     size = _Sizes(settings, design, n_voxels)
     of_repetition = len(design.folds) * len(design.classes) * n_voxels
     smallest = of_repetition if settings.execution.low_mem else max(WEIGHTS_AT_ONCE, of_repetition)
-    at_once = max(smallest // of_repetition, 1)
+    at_once = min(max(smallest // of_repetition, 1), settings.execution.chunk_size)
     if available is not None:
         workers = max(available.n_procs // settings.execution.omp_nthreads, 1)
         while at_once > 1 and size.chunk(at_once) * workers > available.memory_gb * GIGABYTE:
@@ -195,7 +195,8 @@ class _Sizes:
 
     def summarize(self) -> float:
         """Count the null's largest values, counts of two sets of runs, and all maps."""
-        null = 4.0 * self.n_kept * self.values
+        # In a file, the system gives its memory to whoever needs it.
+        null = 0.0 if self.execution.low_mem else 4.0 * self.n_kept * self.values
         counts = 2 * (4.0 * self.n_alphas + 8) * self.values
         maps = (12.0 * self.n_alphas + 16) * self.values
         return _libraries("summaries") + null + counts + maps + 8.0 * self.n_alphas * self.values

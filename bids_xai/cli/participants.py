@@ -17,6 +17,7 @@ from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, save_template, template_grid
 from bids_xai.errors import InputError
 from bids_xai.settings import Settings
+from bids_xai.settings.sections import Preprocessing
 
 
 def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
@@ -117,7 +118,7 @@ def check_participants_memory(
     InputError
         A node of a run takes more than there is.
     """
-    from bids_xai.workflows.memory import FSL_NODES, run_memory
+    from bids_xai.workflows.memory import run_memory
 
     execution, images = settings.execution, settings.preprocessing
     field = template_grid(settings) if needs_template(settings) else None
@@ -127,7 +128,7 @@ def check_participants_memory(
     gb = run_memory(
         list(largest.values()), field=field, resolution=images.resolution, low_mem=execution.low_mem
     )
-    used = {name: size for name, size in gb.items() if images.preproc == "fsl" or name not in FSL_NODES}
+    used = {name: size for name, size in gb.items() if _is_used(name, images)}
     node = max(used, key=lambda name: used[name], default="")
     if not node or used[node] <= available.memory_gb:
         return
@@ -138,6 +139,16 @@ def check_participants_memory(
         f"at least {used[node]:.1f} GB (--mem-gb)",
         f"give more memory, or use {' or '.join([*ways, 'a coarser --resolution'])}",
     )
+
+
+def _is_used(node: str, images: Preprocessing) -> bool:
+    """Tell whether the graph of a subject has a node of runs."""
+    workflow, name = node.split(".")
+    if workflow == "grid_wf":
+        wanted = images.resolution if name == "downsample" else images.shape
+        return wanted is not None and images.preproc != "ants"
+    engines = {"bold_wf": "ants", "realign_wf": "fsl", "high_pass_wf": "fsl", "resample_wf": "fsl"}
+    return workflow not in engines or engines[workflow] == images.preproc
 
 
 def _classes(settings: Settings, subjects: list[SubjectRecord]) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +28,7 @@ from bids_xai.cli.plugins import configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
+from bids_xai.cli.workdir import check_work_dir, empty_work_dir
 from bids_xai.errors import InputError
 from bids_xai.settings import write_file
 
@@ -45,6 +45,14 @@ def execute(request: Request) -> int:
         Something in the input is wrong; nothing has been written.
     """
     _check_folders(request.bids_dir, request.output_dir)
+    execution = request.settings.execution
+    check_work_dir(
+        execution.work_dir,
+        request.bids_dir,
+        request.output_dir,
+        request.settings.selection.derivatives,
+        clean=execution.clean_workdir,
+    )
     if request.settings.preprocessing.registration_study:
         codes = [execute(variant) for variant in _variants(request)]
         if "group" in request.levels and request.settings.is_network and not request.dry_run:
@@ -55,6 +63,9 @@ def execute(request: Request) -> int:
         return max(codes)
     if request.reports_only or request.boilerplate_only:
         return _write_reports(request)
+    if execution.clean_workdir and not request.dry_run:
+        # Reading the input may leave a mask there.
+        empty_work_dir(execution.work_dir)
     request, subjects, found = _check_input(request)
     settings = request.settings
     warn_of_excess(settings.execution)
@@ -78,7 +89,7 @@ def execute(request: Request) -> int:
 
 def _variants(request: Request) -> list[Request]:
     """Return a request for each registration of the study (Klingenberg et al. 2021), each with its folder."""
-    chosen = request.settings.preprocessing
+    chosen, execution = request.settings.preprocessing, request.settings.execution
     if chosen.registration is not None:
         raise InputError(
             f"--registration-study and --registration {chosen.registration}.",
@@ -92,9 +103,11 @@ def _variants(request: Request) -> list[Request]:
             settings=replace(
                 request.settings,
                 preprocessing=replace(chosen, registration=kind, registration_study=False),
+                # What the first has made serves the others.
+                execution=replace(execution, clean_workdir=execution.clean_workdir and number == 0),
             ),
         )
-        for kind in REGISTRATION_STUDY
+        for number, kind in enumerate(REGISTRATION_STUDY)
     ]
 
 
@@ -131,12 +144,11 @@ def _prepare_folders(request: Request) -> None:
     logs = request.output_dir / "logs"
     work = execution.work_dir.absolute() / APP_FOLDER
     sweep(request.output_dir)
-    for folder in (work, work / "templates", work / "masks"):
-        sweep(folder, deep=False)
+    sweep(work, deep=False)
+    for folder in ("templates", "masks"):
+        sweep(work / folder)
     write_file(request.settings, logs / "config.toml")
     _describe(request)
-    if execution.clean_workdir:
-        shutil.rmtree(work, ignore_errors=True)
     configure_nipype(execution, logs, work, request.verbosity)
 
 

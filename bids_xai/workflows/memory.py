@@ -44,7 +44,7 @@ def run_memory(
     resolution: float | None = None,
     low_mem: bool = False,
 ) -> dict[str, float]:
-    """Return the GB that the nodes of runs take, by the end of their names, for the largest run; reads headers.
+    """Return the GB that nodes of runs take, by the end of their names, for the largest run, from headers.
 
     Parameters
     ----------
