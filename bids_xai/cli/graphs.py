@@ -55,8 +55,10 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
     return crashes
 
 
-def _open_plugin(plugin: str, plugin_args: dict[str, Any]) -> Any:
+def _open_plugin(plugin: Any, plugin_args: dict[str, Any]) -> Any:
     """Return nipype's plugin of a name; for MultiProc, one whose workers may be killed."""
+    if not isinstance(plugin, str):
+        return plugin
     if plugin == "MultiProc":
         from bids_xai.cli.multiproc import Workers
 
