@@ -61,7 +61,7 @@ class _Embedded:
         environ = super()._get_environ()  # type: ignore[misc]
         return {**environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(self._num_threads)}
 
-    def _list_outputs(self) -> dict[str, Any]:
+    def _list_outputs(self) -> Any:
         """Return the outputs once they are whole: on a full disk ITK leaves half of them and reports success.
 
         Raises
@@ -69,8 +69,8 @@ class _Embedded:
         OSError
             Of a full disk, if an output is incomplete.
         """
-        outputs: dict[str, Any] = super()._list_outputs()  # type: ignore[misc]
-        for value in outputs.values():
+        outputs: Any = super()._list_outputs()  # type: ignore[misc]
+        for value in (outputs or {}).values():
             for path in value if isinstance(value, list) else [value]:
                 if isinstance(path, str) and Path(path).is_file():
                     check_whole(Path(path))

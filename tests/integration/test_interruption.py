@@ -25,7 +25,7 @@ from tests.disks import fill, small_tmpfs
 
 # Trainings that last: a signal comes in the middle of a chunk.
 SETTINGS = (
-    "--preproc", "none", "--n-updates", "8000", "--n-runs", "4", "--n-permutations", "39", "--n-null", "4",
+    "--preproc", "none", "--n-updates", "5000", "--n-runs", "4", "--n-permutations", "29", "--n-null", "4",
     "--alpha", "0.05", "--chunk-size", "5", "--nprocs", "2",
 )  # fmt: skip
 RUNNING = "*/**/null/mapflow/*/_0x*_unfinished.json"
@@ -115,6 +115,13 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the processes that run nodes: children of the server that forks them."""
     return [child for child in family(process)[1:] if child.ppid() != process.pid]
+
+
+def command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
 
 
 def assert_ends(process: subprocess.Popen[str], send: Callable[[], None], *, code: int = 1) -> str:
@@ -233,8 +240,9 @@ def test_killed_at_random_moments(study: Study, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("leave_kib", [0, 12, 40, 400, 1500, 2800])
-@pytest.mark.parametrize("which", ["output", "working"])
+@pytest.mark.parametrize(
+    ("which", "leave_kib"), [("output", 12), ("output", 1500), ("working", 40), ("working", 1200)]
+)
 def test_a_full_disk(study: Study, tmp_path: Path, which: str, leave_kib: int) -> None:
     folder = {"output": study.out, "working": study.work}[which]
     with small_tmpfs(tmp_path / "disk", 32 * 1024) as disk:
@@ -244,12 +252,8 @@ def test_a_full_disk(study: Study, tmp_path: Path, which: str, leave_kib: int) -
         filler = fill(disk, leave_kib)
         code, said = study.run()
         assert (disk / "results").is_dir()
-        if code == 0:
-            assert leave_kib >= 1500, "all of it had room"
-        else:
-            assert code == 1, said
-            assert f"{which} folder {folder} is full" in said or f"{folder}/" in said
-            assert "is full" in said
+        assert code == 1, said
+        assert f"{which} folder {folder} is full" in said
         assert_whole(study.out)
         assert list(study.out.rglob(".tmp-*")) == []
         done = {path: path.stat().st_mtime_ns for path in study.work.glob(DONE)}
@@ -276,7 +280,7 @@ def test_programs_of_ants_end_with_the_run(heads: Path, tmp_path: Path, victim: 
     process = start([str(word) for word in words])
 
     def programs() -> list[psutil.Process]:
-        return [child for child in family(process) if "ants_program.py" in " ".join(child.cmdline())]
+        return [child for child in family(process) if "ants_program.py" in command(child)]
 
     wait_for(process, lambda: any(program.cpu_times().user > 0.5 for program in programs()))
     running = programs()
