@@ -134,9 +134,9 @@ ENV PATH=/opt/bids-xai/bin:/usr/local/bin:/usr/bin:/bin:/opt/fsl/bin:/opt/ants/b
     TEMPLATEFLOW_HOME=/opt/templateflow TEMPLATEFLOW_AUTOUPDATE=off \
     NIPYPE_NO_ET=1 NO_ET=1 DENO_NO_UPDATE_CHECK=1 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
 RUN mkdir -p /usr/share/doc/bids-xai && python -m bids_xai.cli.notice > /usr/share/doc/bids-xai/NOTICE
-# Whoever runs it, with or without an entry in /etc/passwd: caches go to the one place that can be written to.
-ENV HOME=/tmp USER=bids-xai LOGNAME=bids-xai XDG_CACHE_HOME=/tmp/.cache MPLCONFIGDIR=/tmp/.cache/matplotlib \
-    NUMBA_CACHE_DIR=/tmp/.cache/numba DENO_DIR=/tmp/.cache/deno TORCHINDUCTOR_CACHE_DIR=/tmp/.cache/torchinductor
+# Whoever runs it, with or without an entry in /etc/passwd: all caches lie in HOME, the one place that can be
+# written to. Apptainer names the user's own home instead.
+ENV HOME=/tmp USER=bids-xai LOGNAME=bids-xai
 ARG VERSION=0.1.0
 ENV BIDS_XAI_CONTAINER=docker:bids-xai:${VERSION}
 LABEL org.opencontainers.image.title="bids_xai" \
