@@ -21,6 +21,15 @@ RUN command -v python3 > /dev/null || { \
         apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*; }
 ENV LANG=C.UTF-8
 
+FROM python AS requirements
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+WORKDIR /src
+COPY pyproject.toml ./
+# Dated back, so that what is installed below stays until a requirement changes.
+RUN { sed -n '/^dependencies = \[/,/^\]/p' pyproject.toml; grep bids-validator-deno pyproject.toml; } | \
+        grep -o '"[^"]*"' | tr -d '"' > requirements.txt && \
+    grep '^torch[<>=]' requirements.txt > torch.txt && touch -d @0 requirements.txt torch.txt
+
 FROM python AS dependencies
 # hadolint ignore=DL3008
 RUN python3 -c "import ensurepip" 2> /dev/null || { \
@@ -31,23 +40,18 @@ RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/bids-xai
 ENV PIP_PYTHON=/opt/bids-xai/bin/python PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 ENV PATH=/opt/bids-xai/bin:/opt/pip/bin:$PATH
 WORKDIR /src
-COPY pyproject.toml ./
+COPY --from=requirements /src/requirements.txt /src/torch.txt ./
 ARG TORCH=cpu
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-RUN grep -o 'torch>=[^"]*' pyproject.toml > torch.txt && \
-    case "$TORCH" in \
+RUN case "$TORCH" in \
         cpu) PIP_INDEX_URL="$TORCH_INDEX_URL" pip install --no-cache-dir --requirement torch.txt ;; \
         cuda) pip install --no-cache-dir --requirement torch.txt ;; \
         *) echo "TORCH is '$TORCH'; expected cpu or cuda" >&2; exit 2 ;; \
     esac
-# What the package needs, anew only when pyproject.toml changes: the package itself is empty here. Then the
-# libraries' tests, headers and test programs go (330 MB), and byte code is made, because a read-only file
-# system cannot keep what is compiled at the start; a few files are for newer Pythons and cannot be compiled.
+# Without the libraries' tests, headers and test programs (330 MB), but with byte code, because a read-only
+# file system cannot keep what is compiled at the start; a few files are for newer Pythons and cannot be compiled.
 # torchvision would replace torch by a CUDA build of 6 GB: better no image than that one.
-RUN mkdir bids_xai && echo '__version__ = "0"' > bids_xai/__init__.py && touch README.md LICENSE && \
-    { echo . ; grep -o 'bids-validator-deno>=[^"]*' pyproject.toml; } > requirements.txt && \
-    pip install --no-cache-dir --requirement requirements.txt && \
-    pip uninstall --yes bids-xai && rm -r bids_xai && \
+RUN pip install --no-cache-dir --requirement requirements.txt && \
     python -c "import importlib.util as i, torch; assert i.find_spec('torchvision') is None; \
 assert (torch.version.cuda is not None) == ('$TORCH' == 'cuda'), f'torch for {torch.version.cuda}, not $TORCH'" && \
     for library in matplotlib mpl_toolkits networkx nibabel nilearn nipype nitransforms numba numpy pandas prov \
@@ -62,7 +66,7 @@ assert (torch.version.cuda is not None) == ('$TORCH' == 'cuda'), f'torch for {to
     mkdir -p /opt/templateflow
 
 FROM dependencies AS builder
-COPY LICENSE README.md ./
+COPY LICENSE README.md pyproject.toml ./
 COPY bids_xai bids_xai
 # The package is a layer of its own: a new version brings a few MB only.
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . && \
@@ -130,9 +134,9 @@ ENV PATH=/opt/bids-xai/bin:/usr/local/bin:/usr/bin:/bin:/opt/fsl/bin:/opt/ants/b
     TEMPLATEFLOW_HOME=/opt/templateflow TEMPLATEFLOW_AUTOUPDATE=off \
     NIPYPE_NO_ET=1 NO_ET=1 DENO_NO_UPDATE_CHECK=1 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
 RUN mkdir -p /usr/share/doc/bids-xai && python -m bids_xai.cli.notice > /usr/share/doc/bids-xai/NOTICE
-# Whoever runs it, with or without an entry in /etc/passwd: caches go to the one place that can be written to.
-ENV HOME=/tmp USER=bids-xai LOGNAME=bids-xai XDG_CACHE_HOME=/tmp/.cache MPLCONFIGDIR=/tmp/.cache/matplotlib \
-    NUMBA_CACHE_DIR=/tmp/.cache/numba DENO_DIR=/tmp/.cache/deno TORCHINDUCTOR_CACHE_DIR=/tmp/.cache/torchinductor
+# Whoever runs it, with or without an entry in /etc/passwd: all caches lie in HOME, the one place that can be
+# written to. Apptainer names the user's own home instead.
+ENV HOME=/tmp USER=bids-xai LOGNAME=bids-xai
 ARG VERSION=0.1.0
 ENV BIDS_XAI_CONTAINER=docker:bids-xai:${VERSION}
 LABEL org.opencontainers.image.title="bids_xai" \

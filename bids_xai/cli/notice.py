@@ -79,7 +79,7 @@ def python_packages(distributions: Iterable[metadata.Distribution]) -> list[str]
 
 
 def _is_licence(name: str) -> bool:
-    return name.lower().startswith(_LICENCE_FILES)
+    return name.lower().startswith(_LICENCE_FILES) and not name.endswith((".py", ".pyc"))
 
 
 def python_licence(described: metadata.PackageMetadata) -> str:

@@ -193,7 +193,15 @@ def _cached(name: str, ending: str) -> Path | None:
 
 
 def _fetch(name: str) -> None:
-    from templateflow import api
+    try:
+        # Importing it fills an empty cache folder.
+        from templateflow import api
 
-    for suffix, description in (("T1w", None), ("mask", "brain")):
-        api.get(name, suffix=suffix, desc=description, resolution=1, raise_empty=False)
+        for suffix, description in (("T1w", None), ("mask", "brain")):
+            api.get(name, suffix=suffix, desc=description, resolution=1, raise_empty=False)
+    except (OSError, RuntimeError) as error:  # requests' errors are OSError
+        raise InputError(
+            f"The template {name!r} cannot be fetched into {templateflow_home()}: {error}",
+            "network, and a folder that this user may write",
+            "let TEMPLATEFLOW_HOME name another folder, or give a NIfTI file with --template",
+        ) from error

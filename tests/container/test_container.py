@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel as nb
+import numpy as np
 import pytest
 
 from bids_xai import __version__
@@ -24,6 +26,7 @@ UID, GID = 12345, 54321
 LARGEST = 2.5e9
 # One brain extraction, one registration at a coarse resolution: every library takes part.
 PHANTOM = ["--subjects=3", "--runs=1", "--classes=2", "--anatomy", "--resolution=8", "--seed=0"]
+FEW = ["--n-runs", "2", "--n-permutations", "9", "--n-null", "0"]
 STOP_S = 10.0
 
 
@@ -53,7 +56,8 @@ def _command(
     image: str, words: Sequence[str], options: Sequence[str] = (), entrypoint: str | None = None
 ) -> list[str]:
     asked = ["--entrypoint", entrypoint] if entrypoint else []
-    user = ["--user", f"{UID}:{GID}", "--network", "none"]
+    # podman would give the user an entry in /etc/passwd, which Docker does not.
+    user = ["--user", f"{UID}:{GID}", "--passwd=false", "--network", "none"]
     return [*PODMAN, "run", "--rm", *LIMITS, *user, *options, *asked, image, *words]
 
 
@@ -88,7 +92,7 @@ def finished(image: str, phantom: Path, tmp_path_factory: pytest.TempPathFactory
     """Both levels in one call."""
     folders = Folders(tmp_path_factory.mktemp("finished"))
     before = _checksums(phantom)
-    words = ["/data", "/out", "participant", "group", "--sloppy", "--atlas", "aal", "-w", "/work"]
+    words = ["/data", "/out", "participant", "group", "--sloppy", *FEW, "--atlas", "aal", "-w", "/work"]
     done = _run(image, words, folders.volumes(phantom))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Report: /out/group.html" in done.stdout
@@ -139,12 +143,17 @@ def test_wrong_input_is_seen_from_outside(image: str, phantom: Path, tmp_path: P
 
 
 def test_a_failure_is_seen_from_outside(image: str, phantom: Path, tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
-    words = ["/data", "/out", "participant", "--sloppy", "--participant-label", "01", "-w", "/full"]
-    small = ["--mount", "type=tmpfs,destination=/full,tmpfs-size=3m,tmpfs-mode=1777"]
-    done = _run(image, words, [*folders.volumes(phantom), *small])
+    folders, spoiled = Folders(tmp_path), tmp_path / "spoiled"
+    shutil.copytree(phantom, spoiled)
+    (path,) = spoiled.glob("sub-01/anat/*_T1w.nii.gz")
+    head = nb.load(path)
+    noise = np.random.default_rng(0).integers(0, 1000, head.shape, dtype=np.int16)
+    nb.save(nb.Nifti1Image(noise, head.affine), path)
+    words = ["/data", "/out", "participant", "--sloppy", "--participant-label", "01", "-w", "/work"]
+    words += ["--registration", "rigid"]
+    done = _run(image, words, folders.volumes(spoiled))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "sub-01 failed" in done.stdout + done.stderr
+    assert "sub-01 failed; see /out/logs/" in done.stdout + done.stderr
 
 
 def test_nothing_is_written_beside_the_output_and_work_folders(
@@ -152,7 +161,7 @@ def test_nothing_is_written_beside_the_output_and_work_folders(
 ) -> None:
     # The group level again, into a container that could be written to: what has changed in it?
     name = f"bids-xai-test-{os.getpid()}"
-    words = ["/data", "/out", "group", "--sloppy", "-w", "/work", "--n-runs", "2"]
+    words = ["/data", "/out", "group", "--sloppy", *FEW, "-w", "/work"]
     command = _command(image, words, [*finished.volumes(phantom), "--name", name, "--tmpfs", "/tmp"])
     command.remove("--rm")
     try:

@@ -21,6 +21,7 @@ def test_every_distribution_template_and_atlas_is_listed(tmp_path: Path) -> None
     for name in (*TEMPLATES, *ATLASES):
         assert f"\n{name}: " in text
     assert notice.FSL_LICENCE not in text
+    assert "notice.py" not in text
     nibabel = text[text.index("\nnibabel ") :].splitlines()[2].strip()
     assert "Permission is hereby granted" in Path(nibabel).read_text()
 

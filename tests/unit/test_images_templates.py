@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import nibabel as nb
 import numpy as np
 import pytest
@@ -54,3 +58,13 @@ def test_absent_template_says_what_to_do(tmp_path, monkeypatch):
         template_image("OASIS30ANTs")
     with pytest.raises(InputError, match="did you mean 'MNI152NLin2009cAsym'"):
         template_mask("MNI152NLin2009cAsim")
+
+
+def test_a_template_that_cannot_be_fetched_is_wrong_input_and_not_a_crash():
+    # A folder that nobody can make, with or without network.
+    environ = {**os.environ, "TEMPLATEFLOW_HOME": "/proc/none"}
+    words = [sys.executable, "-m", "bids_xai.cli.fetch", "NKI"]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be fetched into /proc/none" in done.stderr
+    assert "Traceback" not in done.stderr
