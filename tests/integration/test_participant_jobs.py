@@ -144,6 +144,14 @@ def test_what_cannot_be_run_is_refused(
     assert message in error
 
 
+@pytest.mark.parametrize("word", ["--clean-workdir", "--clean_workdir"])
+def test_no_job_deletes_what_others_work_on(dispatch: dict[str, str], word: str) -> None:
+    for words in (("group", word), ("--atlas", "aal", word)):
+        code, said, error = _call({**dispatch, "SLURM_ARRAY_TASK_ID": "1"}, *words)
+        assert (code, said) == (2, [])
+        assert "--clean-workdir would delete" in error
+
+
 def test_signals_of_the_scheduler_reach_the_program(dispatch: dict[str, str], tmp_path: Path) -> None:
     program = tmp_path / "programs" / "bids-xai"
     program.write_text(

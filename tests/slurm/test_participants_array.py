@@ -92,7 +92,8 @@ def _lines_of_the_readme(options: list[str]) -> str:
     changes = {
         "singularity/participants.sbatch": str(SCRIPT),
         "--mem=16G --cpus-per-task=4": "",
-        "sbatch --": f"sbatch {shlex.join(SMALL)} --",
+        "(sbatch --": f"(sbatch {shlex.join(SMALL)} --",
+        "\nsbatch --": f"\nsbatch {shlex.join(SMALL)} --",
         "--atlas aal": shlex.join(options),
     }
     text = "\n".join(lines)
