@@ -135,8 +135,9 @@ def gradient_of_filters(x, towards, corners, patch, padding, kernel, out, bias, 
             for iy in range(towards.shape[4]):
                 for iz in range(towards.shape[5]):
                     _read(towards[v : v + held, p, :, :, iy, iz], factors)
-                    for f in range(out.shape[1]):
-                        bias[p, f] += factors[: held * ox, f].sum()
+                    for s in range(held * ox):
+                        for f in range(out.shape[1]):
+                            bias[p, f] += factors[s, f]
                     for i in range(held):
                         _lay_row(own[i], iy, iz * channels, kernel[1], run, rows[i])
                     for s in range(0, held * ox, _POSITIONS):

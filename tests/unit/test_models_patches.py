@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 
+import numba
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bids_xai.errors import InputError
+from bids_xai.models import patch_kernels
 from bids_xai.models.patches import PatchConvolution, PatchIndividualFilters, Split
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
@@ -374,3 +376,143 @@ def test_bad_input_is_refused() -> None:
         PatchIndividualFilters((5, 5, 5), 1, 1, output="rows")
     with pytest.raises(InputError, match="does not fit"):
         PatchIndividualFilters((5, 5, 5), 1, 1, patch=2)
+
+
+def is_fused(output: Tensor) -> bool:
+    """Whether no patches were cut on the way from maps to this output."""
+    nodes, seen = [output.grad_fn], []
+    while nodes:
+        node = nodes.pop()
+        if node is not None:
+            seen.append(node.name())
+            nodes += [before for before, _ in node.next_functions]
+    return any("_Filtered" in name for name in seen)
+
+
+def results(layer: PatchIndividualFilters, x: Tensor) -> list[Tensor]:
+    """Return the output and the gradients of maps, filters and biases."""
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    return [y, *torch.autograd.grad(y, [x, *layer.parameters()], y.detach().sin())]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=SIZES,
+    patch=PATCHES,
+    channels=st.integers(1, 20),
+    filters=st.integers(1, 19),
+    kernel=st.tuples(*[st.integers(1, 3)] * 3),
+    padding=st.integers(0, 2),
+    overlap=st.sampled_from([None, "half", "full"]),
+    volumes=st.integers(1, 8),
+    layout=st.sampled_from(["first", "last", "turned", "expanded"]),
+)
+def test_without_patches_as_with_them(
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    channels: int,
+    filters: int,
+    kernel: tuple[int, ...],
+    padding: int,
+    overlap: str | None,
+    volumes: int,
+    layout: str,
+) -> None:
+    kernels = tuple(min(k, p + 2 * padding) for k, p in zip(kernel, patch, strict=True))
+    layer = PatchIndividualFilters(
+        shape, channels, filters, patch=patch, kernel=kernels, padding=padding, overlap=overlap
+    ).double()
+    x = torch.randn((volumes, channels, *shape), dtype=torch.float64)
+    if layout == "last":
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+    elif layout == "turned":
+        x = x.transpose(2, 4).contiguous().transpose(2, 4)
+    elif layout == "expanded":
+        x = x[:1].expand(x.shape)
+    found = results(layer, x)
+    assert is_fused(found[0])
+    with_hook = layer.conv.register_forward_hook(lambda *_: None)
+    wanted = results(layer, x)
+    assert not is_fused(wanted[0])
+    with_hook.remove()
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_patches_are_cut_for_who_looks_at_them() -> None:
+    layer, x = drawn_layer()
+    x.requires_grad_()
+    assert is_fused(layer(x))
+    seen: list[tuple[int, ...]] = []
+    for module in (layer.split, layer.conv):
+        for register in (
+            lambda hook, to=module: to.register_forward_hook(lambda *call: hook(call[2])),
+            lambda hook, to=module: to.register_forward_pre_hook(lambda *call: hook(call[1][0])),
+            lambda hook, to=module: to.register_full_backward_hook(lambda *call: hook(call[2][0])),
+            lambda hook, to=module: to.register_full_backward_pre_hook(lambda *call: hook(call[1][0])),
+        ):
+            handle = register(lambda value: seen.append(tuple(value.shape)))
+            output = layer(x)
+            assert not is_fused(output)
+            output.sum().backward()
+            handle.remove()
+            assert seen.pop()[0] == 3
+            assert is_fused(layer(x))
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert not is_fused(layer(x))
+    handle.remove()
+    layer.conv.forward = lambda patches: 2 * PatchConvolution.forward(layer.conv, patches)
+    doubled = layer(x)
+    del layer.conv.forward
+    torch.testing.assert_close(doubled, 2 * layer(x), rtol=1e-4, atol=1e-4)
+    layer.split = nn.Sequential(layer.split)
+    assert not is_fused(layer(x))
+
+
+def test_patches_are_cut_outside_training_and_under_autocast() -> None:
+    layer, x = drawn_layer()
+    with torch.no_grad():
+        assert layer(x).grad_fn is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    layer.eval()
+    assert not is_fused(layer(x.requires_grad_()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_bits_of_the_layer_do_not_depend_on_the_number_of_threads(
+    threads: Callable[[int], None], layout: torch.memory_format
+) -> None:
+    layer, x = drawn_layer(padding=1)
+    found = []
+    for number in (1, 2, 5, 20):
+        threads(number)
+        found.append(results(layer, x.contiguous(memory_format=layout)))
+    assert is_fused(found[0][0])
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
+
+
+def test_not_finite_maps_stay_in_their_patch_without_patches_too() -> None:
+    layer, x = drawn_layer()
+    clean = results(layer, x)
+    x[1, 3, 0, 0, 0] = float("nan")
+    found = results(layer, x)
+    rows = [one[0].reshape(3, layer.n_patches, -1) for one in (found, clean)]
+    assert rows[0][1, 0].isnan().any()
+    rows[0].data[1, 0] = rows[1].data[1, 0]
+    assert torch.equal(*rows)
+    assert found[2][:6].isnan().any()
+    assert torch.equal(found[2][6:], clean[2][6:])
+
+
+def test_loops_are_compiled_without_a_folder_to_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
+
+    def twice(x: float) -> float:
+        return 2 * x
+
+    with pytest.raises(RuntimeError, match="cache"):
+        numba.njit(cache=True)(twice)
+    assert patch_kernels._compiled(twice)(3.0) == 6
