@@ -11,12 +11,14 @@ from typing import Any
 
 from bids.layout import BIDSLayout, BIDSLayoutIndexer, Query
 
+from bids_xai.atomic import staging_folder, sweep
 from bids_xai.bids.descriptions import read_description
 from bids_xai.bids.names import ENTITY_KEYS
 from bids_xai.bids.records import BidsFile
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
+_DATABASE = "layout_index.sqlite"
 # Never searched: dot files, what BIDS leaves to the user, and large folders without images of functions.
 _IGNORED = (
     re.compile(r"^/(code|models|sourcedata|stimuli|logs)(/|$)"),
@@ -64,21 +66,32 @@ class Dataset:
         if subjects and database_dir is None:
             chosen = "|".join(re.escape(subject) for subject in subjects)
             ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._layout = BIDSLayout(
-                str(self.root),
-                validate=False,
-                is_derivative=is_derivative,
-                database_path=None if database_dir is None else str(Path(database_dir).absolute()),
-                indexer=BIDSLayoutIndexer(validate=False, ignore=ignored, index_metadata=False),
-            )
+        if database_dir is not None and not (Path(database_dir) / _DATABASE).exists():
+            # pybids fills its file bit by bit, and would take a half-filled one for the whole dataset.
+            sweep(Path(database_dir), deep=False)
+            with staging_folder(Path(database_dir) / _DATABASE) as folder:
+                self._open(ignored, is_derivative, folder).session.close()
+                os.replace(folder / _DATABASE, Path(database_dir) / _DATABASE)
+        self._layout = self._open(ignored, is_derivative, database_dir)
         indexed = Path(str(self._layout.root)).absolute()
         if indexed.resolve() != self.root.resolve():
             raise InputError(
                 f"The database in {database_dir} is of the dataset {indexed}.",
                 f"a database of {self.root}",
                 "choose another --bids-database-dir, or empty it",
+            )
+
+    def _open(
+        self, ignored: list[re.Pattern[str]], is_derivative: bool, database_dir: str | os.PathLike[str] | None
+    ) -> BIDSLayout:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return BIDSLayout(
+                str(self.root),
+                validate=False,
+                is_derivative=is_derivative,
+                database_path=None if database_dir is None else str(Path(database_dir).absolute()),
+                indexer=BIDSLayoutIndexer(validate=False, ignore=ignored, index_metadata=False),
             )
 
     def subjects(self) -> list[str]:

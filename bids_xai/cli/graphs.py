@@ -9,31 +9,82 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bids_xai.cli.crashes import keep_crash_files
+from bids_xai.cli.full_disk import full_disk_message, is_full, speaks_of_full_disk
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plugins import quiet_collector, run_arguments
 from bids_xai.cli.progress import Progress
 
 LOGGER = logging.getLogger("bids_xai")
 APP_FOLDER = "bids_xai"
+# In the working folder: crash files that did not find room among the results.
+CRASHES = "crashes"
 NO_CRASH_FILE = "no crash file was written"
 
 
 def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, Path]:
-    """Run a graph and return its crash files by the working folder of the node."""
+    """Run a graph and return its crash files by the working folder of the node.
+
+    Where the graph failed and no crash file could be written, :data:`NO_CRASH_FILE` stands for it.
+    """
     execution, logs = request.settings.execution, request.output_dir / "logs"
-    workflow.base_dir = str(execution.work_dir.absolute() / APP_FOLDER)
+    work = execution.work_dir.absolute() / APP_FOLDER
+    workflow.base_dir = str(work)
     if execution.write_graph:
         _write_graph(workflow, logs / f"{workflow.name}.dot")
-    began = time.time()
+    plugin = _open_plugin(**run_arguments(execution, progress))
+    keep_crash_files(plugin, logs, work / CRASHES)
+    began, failure = time.time(), None
     try:
         with quiet_collector():
-            workflow.run(**run_arguments(execution, progress))
+            workflow.run(plugin=plugin)
     except (RuntimeError, OSError) as error:
         # nipype says this way that nodes failed; each has a crash file.
         LOGGER.debug("%s", error)
+        failure = error
     finally:
         progress.close()
-    return _crashes(logs, began - 1)
+        _cancel(plugin)
+    crashes = _crashes(work / CRASHES, began - 1) | _crashes(logs, began - 1)
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in crashes.values()]
+    if is_full(failure) or any(map(speaks_of_full_disk, texts)):
+        _tell_of_full_disk(request.output_dir, work, [*texts, repr(failure)])
+    if failure is not None and not crashes:
+        LOGGER.error("%s failed: %s", workflow.name, failure)
+        return {workflow.name: Path(NO_CRASH_FILE)}
+    return crashes
+
+
+def _open_plugin(plugin: Any, plugin_args: dict[str, Any]) -> Any:
+    """Return nipype's plugin of a name; for MultiProc, one whose workers may be killed."""
+    if not isinstance(plugin, str):
+        return plugin
+    if plugin == "MultiProc":
+        from bids_xai.cli.multiproc import Workers
+
+        return Workers(plugin_args)
+    from nipype.pipeline import plugins
+
+    return getattr(plugins, f"{plugin}Plugin")(plugin_args=plugin_args)
+
+
+def _cancel(plugin: Any) -> None:
+    """End what a run that did not come to its end has left running."""
+    cancel = getattr(plugin, "cancel", None)
+    if cancel is not None:
+        cancel()
+
+
+def _tell_of_full_disk(output_dir: Path, work: Path, texts: list[str]) -> None:
+    """Say which disk is full: errors name the files of results, but seldom those of the working folder."""
+    output = any(
+        str(output_dir.absolute()) in line
+        for text in texts
+        for line in text.splitlines()
+        if speaks_of_full_disk(line)
+    )
+    folder, what = (output_dir, "output folder") if output else (work.parent, "working folder")
+    LOGGER.error("%s", full_disk_message(folder, what))
 
 
 def _write_graph(workflow: Any, target: Path) -> None:

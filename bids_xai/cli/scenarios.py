@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_xai import __version__
+from bids_xai.atomic import sweep
+from bids_xai.cli.full_disk import is_full, report_full_disk
+from bids_xai.cli.interruption import run_interruptible
 from bids_xai.cli.parser import Request, add_option, given, with_dashes
 from bids_xai.errors import InputError
 from bids_xai.phantom import SCENARIOS
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from bids_xai.phantom.scenarios import ScenarioParameters
 
 LOGGER = logging.getLogger("bids_xai")
+_PROGRAM = "bids-xai-scenarios"
 PRESET = "gotsopoulos2018-simulation"
 # The published regularised variant (supplementary figure 3). The authors' code divides lambda by the
 # minibatch, as --scenario 3 --l2 5 does; that raises the accuracy, which the paper saw fall almost to chance.
@@ -43,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; settings are those of ``bids-xai``, and their defaults the published ones."""
     described = "; ".join(f"{name}: {entry.summary}" for name, entry in SCENARIOS.items())
     parser = argparse.ArgumentParser(
-        prog="bids-xai-scenarios",
+        prog=_PROGRAM,
         description="Make data with known truth (the simulations of Gotsopoulos et al. 2018), classify them, "
         "and write tables, figures and a page of what importance maps find of the truth.",
         epilog=f"Scenarios: {described}. Defaults are the published ones (preset {PRESET}): 3000 trainings "
@@ -104,16 +108,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     arguments = vars(build_parser().parse_args([with_dashes(word) for word in words]))
+    return run_interruptible(_PROGRAM, lambda: _dispatch(arguments), last=argv is None)
+
+
+def _dispatch(arguments: dict[str, Any]) -> int:
     try:
         return _report(arguments["output_dir"]) if arguments["reports_only"] else _run(arguments)
     except InputError as error:
-        print(f"bids-xai-scenarios: error: {error}", file=sys.stderr)
+        print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
         return _WRONG_INPUT
-    except KeyboardInterrupt:
-        print(
-            "\nbids-xai-scenarios: interrupted. The same command with the same --work-dir goes on from here.",
-            file=sys.stderr,
-        )
+    except OSError as error:
+        if not is_full(error):
+            raise
+        report_full_disk(_PROGRAM, error)
         return _FAILED
 
 
@@ -130,6 +137,7 @@ def _run(arguments: dict[str, Any]) -> int:
 
     out = arguments["output_dir"].absolute()
     check_writable(out)
+    sweep(out)
     request = Request(out, out, ("group",), settings, verbosity=arguments["verbose"])
     work = settings.execution.work_dir.absolute() / APP_FOLDER
     configure_nipype(settings.execution, out / "logs", work, request.verbosity)

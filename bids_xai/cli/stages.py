@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bids_xai import __version__
 from bids_xai.atlases.sources import check_atlas
+from bids_xai.atomic import sweep
 from bids_xai.bids.descriptions import write_description
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
@@ -122,9 +123,12 @@ def _prepare_folders(request: Request) -> None:
     execution = request.settings.execution
     check_writable(request.output_dir)
     logs = request.output_dir / "logs"
+    work = execution.work_dir.absolute() / APP_FOLDER
+    sweep(request.output_dir)
+    for folder in (work, work / "templates", work / "masks"):
+        sweep(folder, deep=False)
     write_file(request.settings, logs / "config.toml")
     _describe(request)
-    work = execution.work_dir.absolute() / APP_FOLDER
     if execution.clean_workdir:
         shutil.rmtree(work, ignore_errors=True)
     configure_nipype(execution, logs, work, request.verbosity)

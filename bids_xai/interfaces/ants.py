@@ -6,16 +6,26 @@ program inside the package antspyx, in a child process: ITK's threads, crashes a
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import shutil
 import sys
+import zlib
+from pathlib import Path
 from typing import Any
 
+import h5py
+import nibabel as nb
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nipype.interfaces import ants
 
 from bids_xai.errors import InputError
 from bids_xai.interfaces import ants_program
 
+_BLOCK = 2**22
 PROGRAMS = ("N4BiasFieldCorrection", "antsApplyTransforms", "antsRegistration")
 
 
@@ -50,6 +60,44 @@ class _Embedded:
     def _get_environ(self) -> dict[str, Any]:
         environ = super()._get_environ()  # type: ignore[misc]
         return {**environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(self._num_threads)}
+
+    def _list_outputs(self) -> Any:
+        """Return the outputs once they are whole: on a full disk ITK leaves half of them and reports success.
+
+        Raises
+        ------
+        OSError
+            Of a full disk, if an output is incomplete.
+        """
+        outputs: Any = super()._list_outputs()  # type: ignore[misc]
+        for value in (outputs or {}).values():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, str) and Path(path).is_file():
+                    check_whole(Path(path))
+        return outputs
+
+
+def check_whole(path: Path) -> None:
+    """Raise OSError (no space left) unless a program of ITK has written all of a file."""
+    try:
+        if path.name.endswith((".nii", ".nii.gz")):
+            image = nb.load(path)
+            # Reads all that there is: a compressed file has a checksum, the other an expected size.
+            with ImageOpener(image.file_map["image"].filename) as stream:
+                size = sum(iter(lambda: len(stream.read(_BLOCK)), 0))
+            expected = (
+                image.dataobj.offset + int(np.prod(image.shape)) * image.header.get_data_dtype().itemsize
+            )
+            whole = size >= expected
+        elif path.suffix == ".h5":
+            with h5py.File(path) as stored:
+                whole = "TransformGroup" in stored
+        else:
+            whole = path.stat().st_size > 0
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError) as error:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} (only half written)", str(path)) from error
+    if not whole:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} (only half written)", str(path))
 
 
 class Registration(_Embedded, ants.Registration):

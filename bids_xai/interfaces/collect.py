@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
 )
 from threadpoolctl import threadpool_limits
 
+from bids_xai.atomic import reserve
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.design import make_design
 from bids_xai.images import masking
@@ -80,6 +81,7 @@ class CollectSamples(SimpleInterface):
         data = np.lib.format.open_memmap(
             folder / "data.npy", mode="w+", dtype=np.float32, shape=(len(kept), n_voxels)
         )
+        reserve(folder / "data.npy")
         stack_samples(images, mask, kept, out=data)
         data.flush()
         with threadpool_limits(1):

@@ -20,6 +20,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_xai.atomic import reserve
 from bids_xai.bids.covariates import with_covariates
 from bids_xai.decoding import partitions as draw
 from bids_xai.decoding.design import Design
@@ -107,6 +108,7 @@ class CollectVolumes(SimpleInterface):
         data = np.lib.format.open_memmap(
             folder / "data.npy", mode="w+", dtype=np.float32, shape=(len(kept), *mask.shape[:3])
         )
+        reserve(folder / "data.npy")
         stack_volumes(images, kept, out=data)
         data.flush()
         rows.iloc[kept].to_csv(folder / "rows.tsv", sep="\t", index=False, na_rep="n/a")

@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 from threadpoolctl import threadpool_limits
 
+from bids_xai.atomic import reserve
 from bids_xai.bids.scenarios import write_scenario
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.design import Design, make_design
@@ -61,6 +62,7 @@ class MakeScenario(SimpleInterface):
         )
         shape = (parameters.subjects * parameters.samples, parameters.voxels)
         data = np.lib.format.open_memmap(folder / "data.npy", mode="w+", dtype=np.float32, shape=shape)
+        reserve(folder / "data.npy")
         base = np.load(inputs.in_base, mmap_mode="r") if isdefined(inputs.in_base) else None
         _, labels, subjects = make_samples(parameters, base, out=data)
         data.flush()

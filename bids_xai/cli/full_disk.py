@@ -1,0 +1,61 @@
+"""Telling of a full disk: which folder it holds, and what goes on once there is room."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from bids_xai.atomic import FULL
+
+_WORDS = tuple(os.strerror(number) for number in FULL)
+_GIB = 2**30
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it comes from, is that of a full disk or a used-up quota."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if not isinstance(error, OSError) and speaks_of_full_disk(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def speaks_of_full_disk(text: str) -> bool:
+    """Tell whether a traceback names the error of a full disk."""
+    return any(words in text for words in _WORDS)
+
+
+def full_disk_message(folder: Path, what: str) -> str:
+    """Return what to say of a full disk.
+
+    Parameters
+    ----------
+    folder
+        A folder or file on it.
+    what
+        What it is to the user.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / _GIB
+    return (
+        f"The disk (or the quota) of the {what} {folder} is full; {free:.3g} GB are free now. Nothing that "
+        "was finished is lost: make room, and run the same command with the same --work-dir again."
+    )
+
+
+def report_full_disk(program: str, error: OSError) -> None:
+    """Write to standard error which disk is full, for an error that ended the run."""
+    path = Path(os.fsdecode(error.filename)) if error.filename else None
+    if path is None:
+        text = f"A disk is full ({error.strerror}): make room, and run the same command again."
+    else:
+        text = full_disk_message(path.absolute(), "file")
+    print(f"{program}: error: {text}", file=sys.stderr)
