@@ -311,6 +311,7 @@ def test_programs_of_ants_end_with_the_run(heads: Path, tmp_path: Path, victim: 
     assert alive_after(running, 1) == []
 
 
+@pytest.mark.slow
 def test_scenarios_stop_as_well(tmp_path: Path) -> None:
     words = [
         str(tmp_path / "out"),

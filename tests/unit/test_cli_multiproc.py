@@ -160,6 +160,7 @@ def test_crash_files_that_find_no_room_stay_in_the_working_folder(tmp_path: Path
     assert "ended with exit code 3" in crash.read_text()
 
 
+@pytest.mark.slow
 def test_a_crash_file_that_finds_no_room_at_all_does_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
