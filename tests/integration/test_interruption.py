@@ -48,6 +48,8 @@ class Study:
 
     def reset(self) -> None:
         for folder in (self.out, self.work):
+            if folder.is_symlink():
+                folder.unlink()
             shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, *more: str) -> subprocess.Popen[str]:
