@@ -13,6 +13,10 @@ _WORDS = tuple(os.strerror(number) for number in FULL)
 _GIB = 2**30
 
 
+class FullDiskError(RuntimeError):
+    """A graph met a full disk: what it lacks is nobody's fault, and the run ends without it."""
+
+
 def is_full(error: BaseException | None) -> bool:
     """Tell whether an error, or what it comes from, is that of a full disk or a used-up quota."""
     seen: set[int] = set()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.cli.crashes import keep_crash_files
-from bids_xai.cli.full_disk import full_disk_message, is_full, speaks_of_full_disk
+from bids_xai.cli.full_disk import FullDiskError, full_disk_message, is_full, speaks_of_full_disk
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plugins import quiet_collector, run_arguments
 from bids_xai.cli.progress import Progress
@@ -26,6 +26,11 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
     """Run a graph and return its crash files by the working folder of the node.
 
     Where the graph failed and no crash file could be written, :data:`NO_CRASH_FILE` stands for it.
+
+    Raises
+    ------
+    FullDiskError
+        A disk is full: a group level without the people who found no room is not what was asked for.
     """
     execution, logs = request.settings.execution, request.output_dir / "logs"
     work = execution.work_dir.absolute() / APP_FOLDER
@@ -48,7 +53,9 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
     crashes = _crashes(work / CRASHES, began - 1) | _crashes(logs, began - 1)
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in crashes.values()]
     if is_full(failure) or any(map(speaks_of_full_disk, texts)):
-        _tell_of_full_disk(request.output_dir, work, [*texts, repr(failure)])
+        for node, path in crashes.items():
+            LOGGER.error("%s failed; see %s", node, path)
+        raise FullDiskError(_full_disk(request.output_dir, work, [*texts, repr(failure)])) from failure
     if failure is not None and not crashes:
         LOGGER.error("%s failed: %s", workflow.name, failure)
         return {workflow.name: Path(NO_CRASH_FILE)}
@@ -75,7 +82,7 @@ def _cancel(plugin: Any) -> None:
         cancel()
 
 
-def _tell_of_full_disk(output_dir: Path, work: Path, texts: list[str]) -> None:
+def _full_disk(output_dir: Path, work: Path, texts: list[str]) -> str:
     """Say which disk is full: errors name the files of results, but seldom those of the working folder."""
     output = any(
         str(output_dir.absolute()) in line
@@ -84,7 +91,7 @@ def _tell_of_full_disk(output_dir: Path, work: Path, texts: list[str]) -> None:
         if speaks_of_full_disk(line)
     )
     folder, what = (output_dir, "output folder") if output else (work.parent, "working folder")
-    LOGGER.error("%s", full_disk_message(folder, what))
+    return full_disk_message(folder, what)
 
 
 def _write_graph(workflow: Any, target: Path) -> None:

@@ -18,6 +18,7 @@ from traceback import format_exception
 from typing import Any
 
 import nipype.utils.subprocess
+import psutil
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
 # How often a node is run again when it is not known which of several ended the worker.
@@ -184,6 +185,8 @@ def _failure(traceback: list[str]) -> dict[str, Any]:
 
 
 _LINE: list[Connection] = []
+# What makes a command more than one program.
+_SHELL = frozenset(";|&<>()`$\n")
 _PR_SET_PDEATHSIG = 1
 # Loaded here: between fork and exec nothing should be.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -196,7 +199,7 @@ def _start_worker(folder: str, line: Connection) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    nipype.utils.subprocess.Popen = partial(subprocess.Popen, preexec_fn=_die_with_parent)
+    nipype.utils.subprocess.Popen = start_program
     os.chdir(folder)
     os.environ["NIPYPE_NO_ET"] = "1"
     _LINE[:] = [line]
@@ -207,7 +210,19 @@ def _end_with_main() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        for program in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                program.kill()
         os._exit(1)
+
+
+def start_program(command: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program as nipype does, by a shell; the system kills it should this process be killed."""
+    # The shell would go, and leave the program: it gives its place to the program, where there is just one.
+    if options.get("shell") and not _SHELL.intersection(command) and "=" not in command.split(maxsplit=1)[0]:
+        command = f"exec {command}"
+    # A worker has threads; what runs between fork and exec is one call of the system, loaded before.
+    return subprocess.Popen(command, preexec_fn=_die_with_parent, **options)  # noqa: PLW1509
 
 
 def _die_with_parent() -> None:

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    from bids_xai.cli.full_disk import is_full, report_full_disk
+    from bids_xai.cli.full_disk import FullDiskError, is_full, report_full_disk
     from bids_xai.cli.parser import parse
     from bids_xai.cli.resources import limit_library_threads
     from bids_xai.errors import InputError
@@ -32,6 +32,9 @@ def _run(words: Sequence[str]) -> int:
     except InputError as error:
         print(f"bids-xai: error: {error}", file=sys.stderr)
         return 2
+    except FullDiskError as error:
+        print(f"bids-xai: error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         if not is_full(error):
             raise

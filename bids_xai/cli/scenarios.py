@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_xai import __version__
 from bids_xai.atomic import sweep
-from bids_xai.cli.full_disk import is_full, report_full_disk
+from bids_xai.cli.full_disk import FullDiskError, is_full, report_full_disk
 from bids_xai.cli.interruption import run_interruptible
 from bids_xai.cli.parser import Request, add_option, given, with_dashes
 from bids_xai.errors import InputError
@@ -118,6 +118,9 @@ def _dispatch(arguments: dict[str, Any]) -> int:
     except InputError as error:
         print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
         return _WRONG_INPUT
+    except FullDiskError as error:
+        print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
+        return _FAILED
     except OSError as error:
         if not is_full(error):
             raise

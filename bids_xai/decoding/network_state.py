@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bids_xai.atomic import whole_file
+from bids_xai.atomic import sweep, whole_file
 from bids_xai.decoding.network_parameters import NetworkParameters
 from bids_xai.errors import InputError
 
@@ -74,6 +74,8 @@ class TrainingState:
         InputError
             The folder is another training's, or the file is damaged.
         """
+        # The folder outlives kills: what they left would pile up.
+        sweep(folder, deep=False)
         path = folder / STATE_FILE
         if not path.exists():
             return None

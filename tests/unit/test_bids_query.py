@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nb
@@ -131,6 +134,21 @@ def test_database_is_made_and_read(raw, tmp_path):
     describe(other)
     with pytest.raises(InputError, match=r"is of the dataset .*raw"):
         query(other, database_dir=tmp_path / "db")
+
+
+def test_a_database_that_was_being_made_is_none(raw, tmp_path):
+    # pybids has filled its file with the first half of what there is when the process is killed.
+    code = (
+        "import os, sys; from bids_xai.bids import layout\n"
+        "layout.BIDSLayoutIndexer.__call__ = lambda self, layout: os.kill(os.getpid(), 9)\n"
+        "layout.Dataset(sys.argv[1], database_dir=sys.argv[2])\n"
+    )
+    database = tmp_path / "db" / "raw"
+    done = subprocess.run([sys.executable, "-c", code, str(raw), str(database)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list(database.rglob("*.sqlite")), "it was being made"
+    assert query(raw, database_dir=tmp_path / "db") == query(raw)
+    assert [path.name for path in database.iterdir()] == ["layout_index.sqlite"]
 
 
 def test_phase_images_are_left_out(raw):

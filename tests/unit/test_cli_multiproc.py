@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from nipype import Function, Node, Workflow
 from nipype.pipeline.engine import MapNode
 
 from bids_xai.cli.crashes import keep_crash_files
-from bids_xai.cli.multiproc import Workers
+from bids_xai.cli.multiproc import Workers, start_program
 from tests.disks import fill, small_tmpfs
 
 
@@ -100,6 +102,37 @@ def test_results_that_cannot_travel_fail_their_node(tmp_path: Path) -> None:
     assert list((tmp_path / "spare").iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["sleep 60", "sleep '60'"])
+def test_programs_are_killed_with_the_process_that_started_them(command: str) -> None:
+    code = "import os, sys; from bids_xai.cli.multiproc import start_program\n"
+    code += "print(start_program(sys.argv[1], shell=True).pid, flush=True); os.kill(os.getpid(), 9)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 5
+    while _sleeps(int(done.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _sleeps(int(done.stdout))
+
+
+def _sleeps(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [("echo a; echo b", b"a\nb\n"), ("A=1 env | grep ^A=", b"A=1\n"), ("B=2 true", b"")]
+)
+def test_commands_of_several_programs_run_as_they_are(command: str, said: bytes) -> None:
+    process = start_program(command, shell=True, stdout=subprocess.PIPE)
+    assert process.communicate() == (said, None)
+    assert process.returncode == 0
+
+
 def test_cancelled_workers_are_gone(tmp_path: Path) -> None:
     plugin = Workers({"n_procs": 2})
     for _ in range(2):
@@ -127,6 +160,7 @@ def test_crash_files_that_find_no_room_stay_in_the_working_folder(tmp_path: Path
     assert "ended with exit code 3" in crash.read_text()
 
 
+@pytest.mark.slow
 def test_a_crash_file_that_finds_no_room_at_all_does_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
