@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,6 @@ def test_jobs_of_a_graph_end_fail_and_are_refused(
     refused = pe.Node(Tell(), name="refused")
     refused.plugin_args = {"qsub_args": "-q refuse"}
     workflow.add_nodes([many, failing, dying, refused])
-    # What an earlier run left is not the result of a job that dies.
-    stale = tmp_path / "work" / "nodes" / "dying" / "result_dying.pklz"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"stale")
     with pytest.raises(RuntimeError):
         workflow.run(**arguments)
     many.base_dir, many.config = workflow.base_dir, workflow.config
@@ -103,19 +100,38 @@ def test_jobs_of_a_graph_end_fail_and_are_refused(
     assert "no such queue" in crashes["refused"]
 
 
+def test_the_result_of_an_earlier_run_is_not_that_of_a_job_that_never_began(
+    submit: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    arguments = submit("PBS")
+    for seconds, own in ((0.0, ""), (0.1, "-q vanish")):
+        workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
+        node = pe.Node(Tell(seconds=seconds), name="node")
+        node.plugin_args = {"qsub_args": own}
+        workflow.add_nodes([node])
+        with pytest.raises(RuntimeError) if own else nullcontext():
+            workflow.run(**arguments)
+    (crash,) = (tmp_path / "logs").glob("crash-*.txt")
+    assert "ended without a result" in crash.read_text()
+
+
 def test_jobs_are_cancelled_when_the_run_is_left(
     submit: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     arguments = submit("PBS")
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
-    workflow.add_nodes([pe.Node(Tell(seconds=60), name=name) for name in ("a", "b")])
-    plugin, cancelled = arguments["plugin"], []
+    workflow.add_nodes([pe.Node(Tell(seconds=30), name=name) for name in ("a", "b")])
+    plugin = arguments["plugin"]
+    cancelled: list[str] = []
+    left: list[str] = []
     jobs = tmp_path / "bin" / "jobs"
 
     def cancel() -> None:
         while len(plugin._pending) < 2:
             time.sleep(0.05)
         cancelled.extend(cancel_jobs(plugin))
+        time.sleep(0.5)
+        left.extend(number for number in cancelled if is_alive(jobs, number))
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -124,7 +140,7 @@ def test_jobs_are_cancelled_when_the_run_is_left(
     thread.join()
     assert cancelled == ["1", "2"]
     assert len(submitted(jobs)) == 2
-    assert not any(is_alive(jobs, number) for number in cancelled)
+    assert left == []
 
 
 def test_a_full_queue_is_waited_for(
