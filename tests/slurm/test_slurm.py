@@ -151,6 +151,25 @@ def test_an_interrupted_run_cancels_its_jobs(
     cluster.call("scancel", str(stranger))
 
 
+def test_jobs_of_a_run_that_was_killed_end_when_it_goes_on(
+    cluster: Cluster, study: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study / "out", tmp_path / "out")
+    words = _group(study, "unused", "unused", "--use-plugin", "SLURM")
+    words[1], words[4] = str(tmp_path / "out"), str(tmp_path / "work")
+    process = _start(words, cluster, tmp_path / "first.log")
+    left = _until(lambda: _running(cluster, "collect"), process)[0]
+    process.kill()
+    process.wait()
+    again = _start(words, cluster, tmp_path / "again.log")
+    new = _until(lambda: [number for number in _running(cluster, "collect") if number != left], again)
+    again.send_signal(signal.SIGINT)
+    assert again.wait(timeout=10) == 1
+    assert cluster.jobs()[left][1] in ("CANCELLED", "COMPLETED")
+    assert f"that was killed are cancelled: {left}" in (tmp_path / "again.log").read_text()
+    assert min(new) > left
+
+
 def test_nodes_get_what_they_declare_and_failures_are_told_apart(cluster: Cluster, tmp_path: Path) -> None:
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), *sys.path]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from nipype.pipeline import engine as pe
 
 from bids_xai.cli import batch
 from bids_xai.cli.batch_systems import SYSTEMS
 from bids_xai.cli.plugins import cancel_jobs, configure_nipype, run_arguments
 from bids_xai.cli.progress import Progress
+from bids_xai.cli.submitted import left_behind
 from bids_xai.settings.sections import Execution
 from tests.slurm.nodes import Tell
 from tests.unit.batch_programs import install, is_alive, submitted
@@ -141,6 +144,29 @@ def test_jobs_are_cancelled_when_the_run_is_left(
     assert cancelled == ["1", "2"]
     assert len(submitted(jobs)) == 2
     assert left == []
+
+
+def test_jobs_of_a_killed_run_end_before_the_next_begins(
+    submit: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    arguments = submit("SGE")
+    workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
+    workflow.add_nodes([pe.Node(Tell(), name="node")])
+    jobs = tmp_path / "bin" / "jobs"
+    (tmp_path / "long.sh").write_text("exec sleep 300\n")
+    for _ in range(2):
+        subprocess.run(["qsub", str(tmp_path / "long.sh")], check=True, capture_output=True)
+    folder = tmp_path / "work" / "jobs_qdel"
+    folder.mkdir(parents=True)
+    (folder / "1-a.jobs").write_text("1\n")
+    (folder / "2-b.jobs").write_text("2\n")
+    with FileLock(folder / "2-b.lock"):
+        workflow.run(**arguments)
+        assert not is_alive(jobs, "1")
+        assert is_alive(jobs, "2"), "the run that submitted it goes on"
+        assert [path.name for path in folder.glob("*.jobs")] == ["2-b.jobs"]
+    assert left_behind(folder) == ["2"]
+    subprocess.run(["qdel", "2"], check=True)
 
 
 def test_a_full_queue_is_waited_for(
