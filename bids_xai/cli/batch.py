@@ -123,7 +123,7 @@ class JobPerNode(SGELikeBatchManagerBase):
     def _are_there(self, numbers: Sequence[str]) -> bool:
         """Tell whether jobs of an earlier run have not ended yet."""
         kind = int if self.system.cancel in ("bkill", "condor_rm") else str
-        return any(super(JobPerNode, self)._is_pending(kind(number)) for number in numbers)
+        return any(self._is_pending(kind(number)) for number in numbers)
 
     def _submit_mapnode(self, jobid: int) -> bool:
         has_parts: bool = super()._submit_mapnode(jobid)
@@ -276,7 +276,22 @@ class SGEPlugin(OneQuestion, plugins.SGEPlugin):
     question = ("qstat",)
 
 
-_OWN: dict[str, type[JobPerNode]] = {"SLURM": SLURMPlugin, "SGE": SGEPlugin}
+class PBSPlugin(JobPerNode, plugins.PBSPlugin):
+    """PBS and Torque; nipype itself writes what qstat says into the folder that it runs in."""
+
+    system = SYSTEMS["PBS"]
+
+    def _is_pending(self, taskid: str) -> bool:
+        if taskid in self._ended:
+            return False
+        done = subprocess.run(
+            ["qstat", "-f", taskid], capture_output=True, text=True, timeout=120, check=False
+        )
+        gone = any(words in done.stderr for words in ("Unknown Job Id", "Job has finished"))
+        return not gone and "job_state = C" not in done.stdout
+
+
+_OWN: dict[str, type[JobPerNode]] = {"SLURM": SLURMPlugin, "SGE": SGEPlugin, "PBS": PBSPlugin}
 
 
 def batch_plugin(name: str, arguments: dict[str, Any]) -> Any:
