@@ -284,9 +284,11 @@ class PBSPlugin(JobPerNode, plugins.PBSPlugin):
     def _is_pending(self, taskid: str) -> bool:
         if taskid in self._ended:
             return False
-        done = subprocess.run(
-            ["qstat", "-f", taskid], capture_output=True, text=True, timeout=120, check=False
-        )
+        words = ["qstat", "-f", taskid]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        except subprocess.TimeoutExpired:
+            return True
         gone = any(words in done.stderr for words in ("Unknown Job Id", "Job has finished"))
         return not gone and "job_state = C" not in done.stdout
 
