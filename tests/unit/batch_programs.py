@@ -52,8 +52,9 @@ def _qsub(jobs: Path, kind: str, words: list[str]) -> int:
         print("qsub: no such queue", file=sys.stderr)
         return 1
     number = len(list(jobs.glob("*.json"))) + 1
+    command = ["true"] if "vanish" in " ".join(words) else ["sh", words[-1]]
     process = subprocess.Popen(
-        ["sh", words[-1]], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     (jobs / f"{number}.json").write_text(json.dumps({"pid": process.pid, "words": words}))
     print(f"{number}.server" if kind == "PBS" else f'Your job {number} ("name") has been submitted')
@@ -63,8 +64,11 @@ def _qsub(jobs: Path, kind: str, words: list[str]) -> int:
 def _qstat(jobs: Path, kind: str, words: list[str]) -> int:
     alive = [path.stem for path in jobs.glob("*.json") if _alive(json.loads(path.read_text()))]
     if kind == "PBS":
-        print("job_state = R" if words[-1] in alive else "qstat: Unknown Job Id", file=sys.stderr)
-        return int(words[-1] not in alive)
+        if words[-1] in alive:
+            print("    job_state = R")
+            return 0
+        print(f"qstat: Unknown Job Id {words[-1]}", file=sys.stderr)
+        return 153
     if "-xml" in words:
         print("<job_info/>")
         return 0

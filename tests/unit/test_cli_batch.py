@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from nipype.pipeline import engine as pe
 
 from bids_xai.cli import batch
 from bids_xai.cli.batch_systems import SYSTEMS
 from bids_xai.cli.plugins import cancel_jobs, configure_nipype, run_arguments
 from bids_xai.cli.progress import Progress
+from bids_xai.cli.submitted import left_behind
 from bids_xai.settings.sections import Execution
 from tests.slurm.nodes import Tell
 from tests.unit.batch_programs import install, is_alive, submitted
@@ -84,10 +88,6 @@ def test_jobs_of_a_graph_end_fail_and_are_refused(
     refused = pe.Node(Tell(), name="refused")
     refused.plugin_args = {"qsub_args": "-q refuse"}
     workflow.add_nodes([many, failing, dying, refused])
-    # What an earlier run left is not the result of a job that dies.
-    stale = tmp_path / "work" / "nodes" / "dying" / "result_dying.pklz"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"stale")
     with pytest.raises(RuntimeError):
         workflow.run(**arguments)
     many.base_dir, many.config = workflow.base_dir, workflow.config
@@ -103,19 +103,38 @@ def test_jobs_of_a_graph_end_fail_and_are_refused(
     assert "no such queue" in crashes["refused"]
 
 
+def test_the_result_of_an_earlier_run_is_not_that_of_a_job_that_never_began(
+    submit: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    arguments = submit("PBS")
+    for seconds, own in ((0.0, ""), (0.1, "-q vanish")):
+        workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
+        node = pe.Node(Tell(seconds=seconds), name="node")
+        node.plugin_args = {"qsub_args": own}
+        workflow.add_nodes([node])
+        with pytest.raises(RuntimeError) if own else nullcontext():
+            workflow.run(**arguments)
+    (crash,) = (tmp_path / "logs").glob("crash-*.txt")
+    assert "ended without a result" in crash.read_text()
+
+
 def test_jobs_are_cancelled_when_the_run_is_left(
     submit: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     arguments = submit("PBS")
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
-    workflow.add_nodes([pe.Node(Tell(seconds=60), name=name) for name in ("a", "b")])
-    plugin, cancelled = arguments["plugin"], []
+    workflow.add_nodes([pe.Node(Tell(seconds=30), name=name) for name in ("a", "b")])
+    plugin = arguments["plugin"]
+    cancelled: list[str] = []
+    left: list[str] = []
     jobs = tmp_path / "bin" / "jobs"
 
     def cancel() -> None:
         while len(plugin._pending) < 2:
             time.sleep(0.05)
         cancelled.extend(cancel_jobs(plugin))
+        time.sleep(0.5)
+        left.extend(number for number in cancelled if is_alive(jobs, number))
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -124,7 +143,30 @@ def test_jobs_are_cancelled_when_the_run_is_left(
     thread.join()
     assert cancelled == ["1", "2"]
     assert len(submitted(jobs)) == 2
-    assert not any(is_alive(jobs, number) for number in cancelled)
+    assert left == []
+
+
+def test_jobs_of_a_killed_run_end_before_the_next_begins(
+    submit: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    arguments = submit("SGE")
+    workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
+    workflow.add_nodes([pe.Node(Tell(), name="node")])
+    jobs = tmp_path / "bin" / "jobs"
+    (tmp_path / "long.sh").write_text("exec sleep 300\n")
+    for _ in range(2):
+        subprocess.run(["qsub", str(tmp_path / "long.sh")], check=True, capture_output=True)
+    folder = tmp_path / "work" / "jobs_qdel"
+    folder.mkdir(parents=True)
+    (folder / "1-a.jobs").write_text("1\n")
+    (folder / "2-b.jobs").write_text("2\n")
+    with FileLock(folder / "2-b.lock"):
+        workflow.run(**arguments)
+        assert not is_alive(jobs, "1")
+        assert is_alive(jobs, "2"), "the run that submitted it goes on"
+        assert [path.name for path in folder.glob("*.jobs")] == ["2-b.jobs"]
+    assert left_behind(folder) == ["2"]
+    subprocess.run(["qdel", "2"], check=True)
 
 
 def test_a_full_queue_is_waited_for(
