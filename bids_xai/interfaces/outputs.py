@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -138,8 +140,21 @@ def _resolution_label(resolution: float) -> str:
     return f"{resolution:g}".replace(".", "p")
 
 
-def _copy(source: str, target: Path) -> None:
+def _copy(source: str, target: Path, made_in: Path | None = None) -> None:
+    """Copy a file, or give it a second name where it was made in the work folder and that is possible.
+
+    Large images then take their space once. nipype replaces files of the work folder, and this app those of
+    the results: none is written into. A file of the input never gets a second name.
+    """
+    if target.exists() and target.samefile(source):
+        return
     with whole_file(target) as temporary:
+        if made_in is not None and Path(source).resolve().is_relative_to(made_in.resolve()):
+            temporary.unlink()
+            # Another file system, or one without links.
+            with suppress(OSError):
+                os.link(source, temporary)
+                return
         shutil.copyfile(source, temporary)
 
 
@@ -193,8 +208,11 @@ class WritePreprocessed(SimpleInterface):
     input_spec = _InputSpec
     output_spec = _OutputSpec
     _always_run = True
+    _made_in: Path | None = None
 
     def _run_interface(self, runtime: Any) -> Any:
+        # The graph of the subject: what its nodes made.
+        self._made_in = Path(runtime.cwd).parent
         written: list[Path] = []
         contrast = of_contrast(self.inputs.settings["modality"])
         for kind, outputs in (("t1w", OF_T1W), ("flair", contrast), ("run", OF_RUN)):
@@ -225,7 +243,7 @@ class WritePreprocessed(SimpleInterface):
             target = Path(inputs.output_dir) / output_path(
                 output, entities, inputs.space, label, _extension(path)
             )
-            _copy(path, target)
+            _copy(path, target, self._made_in)
             metadata = image_metadata(
                 output,
                 sources=[relative_source(getattr(inputs, f"{kind}_sources")[index], inputs.bids_dir)],
