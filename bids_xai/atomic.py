@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,6 +72,27 @@ def steady_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
             present = path.stat()
             os.utime(temporary, ns=(present.st_atime_ns, present.st_mtime_ns))
+
+
+def named_twice(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    """Give a file a second name, whole, and return whether the file system could.
+
+    A file of the same bytes that has the name already stays, with its date.
+    """
+    source, path = Path(source), Path(path)
+    if path.is_file() and (path.samefile(source) or filecmp.cmp(source, path, shallow=False)):
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{PREFIX}{uuid.uuid4().hex}{path.suffix}")
+    with source.open("rb") as stream:
+        # Held before it has the name, so that no other process sweeps it.
+        _hold(stream.fileno())
+        try:
+            os.link(source, temporary)
+        except OSError:
+            return False
+        os.replace(temporary, path)
+    return True
 
 
 @contextmanager

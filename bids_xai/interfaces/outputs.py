@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_xai import reports
-from bids_xai.atomic import steady_file
+from bids_xai.atomic import named_twice, steady_file
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.events import ROW_COLUMNS
 from bids_xai.bids.exchange import DESCRIPTION, with_blocks
@@ -138,8 +138,16 @@ def _resolution_label(resolution: float) -> str:
     return f"{resolution:g}".replace(".", "p")
 
 
-def _copy(source: str, target: Path) -> None:
-    # What is the same keeps its date: the group level is not done again because this node always runs.
+def _copy(source: str, target: Path, made_in: Path | None = None) -> None:
+    """Copy a file, or give it a second name where it was made in the work folder and that is possible.
+
+    Large images then take their space once. nipype replaces files of the work folder, and this app those of
+    the results: none is written into. A file of the input never gets a second name. What is the same keeps
+    its date: the group level is not done again because this node always runs.
+    """
+    made = made_in is not None and Path(source).resolve().is_relative_to(made_in.resolve())
+    if made and named_twice(source, target):
+        return
     with steady_file(target) as temporary:
         shutil.copyfile(source, temporary)
 
@@ -194,8 +202,11 @@ class WritePreprocessed(SimpleInterface):
     input_spec = _InputSpec
     output_spec = _OutputSpec
     _always_run = True
+    _made_in: Path | None = None
 
     def _run_interface(self, runtime: Any) -> Any:
+        # The graph of the subject: what its nodes made.
+        self._made_in = Path(runtime.cwd).parent
         written: list[Path] = []
         contrast = of_contrast(self.inputs.settings["modality"])
         for kind, outputs in (("t1w", OF_T1W), ("flair", contrast), ("run", OF_RUN)):
@@ -226,7 +237,7 @@ class WritePreprocessed(SimpleInterface):
             target = Path(inputs.output_dir) / output_path(
                 output, entities, inputs.space, label, _extension(path)
             )
-            _copy(path, target)
+            _copy(path, target, self._made_in)
             metadata = image_metadata(
                 output,
                 sources=[relative_source(getattr(inputs, f"{kind}_sources")[index], inputs.bids_dir)],
