@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import os
 import shutil
 import tempfile
@@ -25,10 +26,18 @@ _ABANDONED_S = 24 * 3600
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, keep_equal: bool = False) -> Iterator[Path]:
     """Give a temporary path with the same extensions and put it in place when the block ends well.
 
     The file appears at ``path`` complete or not at all; folders are made as needed.
+
+    Parameters
+    ----------
+    path
+        Where the file goes.
+    keep_equal
+        Leave a file of the same content alone, with its time: nipype takes a new time for new content, and
+        would do again all that follows from it.
 
     Raises
     ------
@@ -49,7 +58,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             Path(name).chmod(0o666 & ~umask)
             # Some file systems report a full disk only now.
             _synchronise(name)
-            os.replace(name, path)
+            if keep_equal and path.is_file() and filecmp.cmp(name, path, shallow=False):
+                Path(name).unlink()
+            else:
+                os.replace(name, path)
         except BaseException:
             with suppress(FileNotFoundError):
                 Path(name).unlink()

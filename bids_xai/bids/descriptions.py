@@ -78,7 +78,7 @@ def write_tsv(
             for name, text in columns.items()
         }
         write_json(path.with_suffix(".json"), explained)
-    with whole_file(path) as temporary:
+    with whole_file(path, keep_equal=True) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     return path
 

@@ -139,7 +139,7 @@ def _resolution_label(resolution: float) -> str:
 
 
 def _copy(source: str, target: Path) -> None:
-    with whole_file(target) as temporary:
+    with whole_file(target, keep_equal=True) as temporary:
         shutil.copyfile(source, temporary)
 
 

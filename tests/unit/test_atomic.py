@@ -122,3 +122,14 @@ def test_a_memory_mapped_array_on_a_full_disk_is_an_error_and_no_bus_error(small
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_file_of_the_same_content_keeps_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "samples.tsv"
+    for content, changes in (("a", True), ("a", False), ("b", True)):
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        with whole_file(path, keep_equal=True) as temporary:
+            temporary.write_text(content)
+        assert (path.stat().st_mtime_ns != before) == changes
+        assert path.read_text() == content
+        assert list(tmp_path.iterdir()) == [path]
