@@ -12,7 +12,7 @@ from typing import Any
 from bids_xai.cli.crashes import keep_crash_files
 from bids_xai.cli.full_disk import FullDiskError, full_disk_message, is_full, speaks_of_full_disk
 from bids_xai.cli.parser import Request
-from bids_xai.cli.plugins import quiet_collector, run_arguments
+from bids_xai.cli.plugins import cancel, open_plugin, quiet_collector
 from bids_xai.cli.progress import Progress
 
 LOGGER = logging.getLogger("bids_xai")
@@ -37,7 +37,7 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
     workflow.base_dir = str(work)
     if execution.write_graph:
         _write_graph(workflow, logs / f"{workflow.name}.dot")
-    plugin = _open_plugin(**run_arguments(execution, progress))
+    plugin = open_plugin(execution, progress)
     keep_crash_files(plugin, logs, work / CRASHES)
     began, failure = time.time(), None
     try:
@@ -49,7 +49,8 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
         failure = error
     finally:
         progress.close()
-        _cancel(plugin)
+        # What a run that did not come to its end has left running.
+        cancel(plugin)
     crashes = _crashes(work / CRASHES, began - 1) | _crashes(logs, began - 1)
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in crashes.values()]
     if is_full(failure) or any(map(speaks_of_full_disk, texts)):
@@ -60,26 +61,6 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
         LOGGER.error("%s failed: %s", workflow.name, failure)
         return {workflow.name: Path(NO_CRASH_FILE)}
     return crashes
-
-
-def _open_plugin(plugin: Any, plugin_args: dict[str, Any] | None = None) -> Any:
-    """Return nipype's plugin of a name; for MultiProc, one whose workers may be killed."""
-    if not isinstance(plugin, str):
-        return plugin
-    if plugin == "MultiProc":
-        from bids_xai.cli.multiproc import Workers
-
-        return Workers(plugin_args)
-    from nipype.pipeline import plugins
-
-    return getattr(plugins, f"{plugin}Plugin")(plugin_args=plugin_args)
-
-
-def _cancel(plugin: Any) -> None:
-    """End what a run that did not come to its end has left running."""
-    cancel = getattr(plugin, "cancel", None)
-    if cancel is not None:
-        cancel()
 
 
 def _full_disk(output_dir: Path, work: Path, texts: list[str]) -> str:

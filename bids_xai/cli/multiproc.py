@@ -48,12 +48,13 @@ class Workers(MultiProcPlugin):
         self._trials: dict[int, int] = {}
         self._open_pool()
 
-    def cancel(self) -> None:
-        """Drop what is running and end the workers."""
+    def cancel(self) -> list[str]:
+        """Drop what is running and end the workers; there are no jobs."""
         processes = list((getattr(self.pool, "_processes", None) or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.kill()
+        return []
 
     def _open_pool(self) -> None:
         # Workers that start clean: forking a process whose libraries hold threads can deadlock.

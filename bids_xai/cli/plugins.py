@@ -86,8 +86,8 @@ def chosen_plugin(execution: Execution) -> Plugin:
     return plugin
 
 
-def run_arguments(execution: Execution, status_callback: Callable[[Any, str], None]) -> dict[str, Any]:
-    """Return the arguments of ``Workflow.run``: ``plugin`` (a name or an instance) and ``plugin_args``.
+def open_plugin(execution: Execution, status_callback: Callable[[Any, str], None]) -> Any:
+    """Return the plugin for ``Workflow.run(plugin=...)``, ready to run nodes.
 
     Raises
     ------
@@ -96,34 +96,32 @@ def run_arguments(execution: Execution, status_callback: Callable[[Any, str], No
     """
     chosen = chosen_plugin(execution)
     if chosen.is_elsewhere:
-        plugin = _remote_plugin(chosen, status_callback)
-        return {"plugin": plugin, "plugin_args": plugin.plugin_args}
+        return _remote_plugin(chosen, status_callback)
     if chosen.name != "MultiProc":
+        from nipype.pipeline import plugins
+
         own = {**chosen.arguments, "status_callback": status_callback}
-        return {"plugin": chosen.name, "plugin_args": own}
+        return getattr(plugins, f"{chosen.name}Plugin")(plugin_args=own)
+    from bids_xai.cli.multiproc import Workers
+
     available = resources(execution)
     arguments: dict[str, Any] = {
         "n_procs": available.n_procs,
         # nipype's own default is the memory of the machine.
         "memory_gb": available.memory_gb,
         "raise_insufficient": False,
-        # Workers that start clean: forking a process whose libraries hold threads can deadlock.
-        "mp_context": "forkserver",
         "status_callback": status_callback,
     }
     if planned_device(execution) == "cuda":
         # nipype counts a GPU node's threads as GPUs, and GPUs that are not this process's.
         arguments["n_gpu_procs"] = visible_gpus() * execution.omp_nthreads
-    return {"plugin": "MultiProc", "plugin_args": {**arguments, **chosen.arguments}}
+    return Workers({**arguments, **chosen.arguments})
 
 
-def cancel_jobs(plugin: Any) -> list[str]:
-    """Cancel the jobs that a plugin has submitted and that have not ended; return their numbers.
-
-    A plugin of this machine has none. A plugin whose ``run`` is left by an exception has done so already.
-    """
-    cancel = getattr(plugin, "cancel", None)
-    return cancel() if callable(cancel) else []
+def cancel(plugin: Any) -> list[str]:
+    """End what a plugin still runs: its workers, or its jobs; return the jobs' numbers."""
+    own = getattr(plugin, "cancel", None)
+    return own() if callable(own) else []
 
 
 def planned_device(execution: Execution) -> str:

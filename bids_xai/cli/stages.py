@@ -24,7 +24,7 @@ from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import check_participants_memory, query_dataset, run_participants
 from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan
-from bids_xai.cli.plugins import configure_nipype, planned_device
+from bids_xai.cli.plugins import chosen_plugin, configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
@@ -117,20 +117,24 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     The request comes back with those settings filled in that depend on the input.
     """
     planned_device(request.settings.execution)
+    # On a cluster's machines there may be more memory than here.
+    nodes_run_elsewhere = chosen_plugin(request.settings.execution).is_elsewhere
     settings = complete(request.settings)
     subjects = []
     if "participant" in request.levels:
         check_programs(settings)
         subjects = query_dataset(request.bids_dir, settings)
         settings = with_grid(settings, subjects)
-        check_participants_memory(settings, subjects, resources(settings.execution))
+        if not nodes_run_elsewhere:
+            check_participants_memory(settings, subjects, resources(settings.execution))
     request = replace(request, settings=settings)
     found = [] if subjects else find_written(request)
     if "group" in request.levels:
         plan = plan_networks if settings.is_network else plan_group
         design = plan(settings, subjects, found, request.bids_dir)[0]
-        check_memory = check_networks_memory if settings.is_network else check_plan_memory
-        check_memory(settings, subjects, found, design, resources(settings.execution))
+        if not nodes_run_elsewhere:
+            check_memory = check_networks_memory if settings.is_network else check_plan_memory
+            check_memory(settings, subjects, found, design, resources(settings.execution))
         for atlas in settings.inference.atlas:
             check_atlas(atlas)
     if subjects and not settings.selection.skip_bids_validation:

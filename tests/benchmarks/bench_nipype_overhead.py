@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bids_xai.cli.plugins import configure_nipype, quiet_collector, run_arguments
+from bids_xai.cli.plugins import configure_nipype, open_plugin, quiet_collector
 from bids_xai.settings import resolve
 
 
@@ -43,7 +43,7 @@ def main() -> None:
                     node.inputs.value = number
             began = time.perf_counter()
             with quiet_collector():
-                workflow.run(**run_arguments(execution, _ignore))
+                workflow.run(plugin=open_plugin(execution, _ignore))
             elapsed = time.perf_counter() - began
             print(
                 f"{shape}: {elapsed / arguments.nodes:.3f} s per node ({arguments.nodes} nodes, with start)"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from nipype.pipeline import engine as pe
 
-from bids_xai.cli.plugins import cancel_jobs, configure_nipype, run_arguments
+from bids_xai.cli.plugins import cancel, configure_nipype, open_plugin
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.run import main
 from bids_xai.settings.sections import Execution
@@ -192,10 +192,10 @@ def test_nodes_get_what_they_declare_and_failures_are_told_apart(cluster: Cluste
     }
     nodes["refused"].plugin_args = {"sbatch_args": "--partition=absent"}
     workflow.add_nodes([*gpus, *nodes.values()])
-    arguments = run_arguments(execution, Progress("Nodes", 6, "nodes"))
+    plugin = open_plugin(execution, Progress("Nodes", 6, "nodes"))
     try:
         with pytest.raises(RuntimeError):
-            workflow.run(**arguments)
+            workflow.run(plugin=plugin)
     finally:
         patch.undo()
     told = [
@@ -216,7 +216,7 @@ def test_nodes_get_what_they_declare_and_failures_are_told_apart(cluster: Cluste
     assert "a node that fails" in crashes["failing"]
     assert "could not be submitted" in crashes["refused"]
     assert "Invalid partition name" in crashes["refused"]
-    assert cancel_jobs(arguments["plugin"]) == []
+    assert cancel(plugin) == []
 
 
 def workflow_nodes(workflow: pe.Workflow, tmp_path: Path, nodes: list[pe.Node]) -> list[pe.Node]:

@@ -16,7 +16,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.cli import batch
 from bids_xai.cli.batch_systems import SYSTEMS
-from bids_xai.cli.plugins import cancel_jobs, configure_nipype, run_arguments
+from bids_xai.cli.plugins import configure_nipype, open_plugin
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.submitted import left_behind
 from bids_xai.settings.sections import Execution
@@ -54,8 +54,8 @@ def test_a_job_has_room_for_an_interpreter() -> None:
 
 
 @pytest.fixture
-def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Return a function that makes run_arguments for a batch system of two processes on this machine."""
+def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that opens the plugin of a batch system of two processes on this machine."""
     monkeypatch.setattr(batch.JobPerNode, "poll_seconds", 0.1)
     monkeypatch.setattr(batch.OneQuestion, "poll_seconds", 0.1)
     monkeypatch.setattr(batch, "RESULT_SECONDS", 0.5)
@@ -63,23 +63,23 @@ def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     monkeypatch.setenv("NIPYPE_CONFIG_DIR", str(tmp_path))
     monkeypatch.delenv("LOGNAME", raising=False)
 
-    def arguments(kind: str, **plugin_args: Any) -> dict[str, Any]:
+    def opened(kind: str, **plugin_args: Any) -> Any:
         install(tmp_path / "bin", kind)
         monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
         execution = Execution(
             use_plugin=kind, plugin_args={"retry_timeout": 0, "max_tries": 0, **plugin_args}
         )
         configure_nipype(execution, tmp_path / "logs", tmp_path / "work", 0)
-        return run_arguments(execution, Progress("Nodes", 1, "nodes"))
+        return open_plugin(execution, Progress("Nodes", 1, "nodes"))
 
-    return arguments
+    return opened
 
 
 @pytest.mark.parametrize("kind", ["PBS", "SGE"])
 def test_jobs_of_a_graph_end_fail_and_are_refused(
-    submit: Callable[..., dict[str, Any]], tmp_path: Path, kind: str
+    submit: Callable[..., Any], tmp_path: Path, kind: str
 ) -> None:
-    arguments = submit(kind, node_args="-l slots={n_procs}")
+    plugin = submit(kind, node_args="-l slots={n_procs}")
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     many = pe.MapNode(Tell(), iterfield=["seconds"], name="many", n_procs=2)
     many.inputs.seconds = [0.0, 0.1]
@@ -89,7 +89,7 @@ def test_jobs_of_a_graph_end_fail_and_are_refused(
     refused.plugin_args = {"qsub_args": "-q refuse"}
     workflow.add_nodes([many, failing, dying, refused])
     with pytest.raises(RuntimeError):
-        workflow.run(**arguments)
+        workflow.run(plugin=plugin)
     many.base_dir, many.config = workflow.base_dir, workflow.config
     assert [environment["NIPYPE_NO_ET"] for environment in many.result.outputs.environment] == ["1", "1"]
     words = [" ".join(job) for job in submitted(tmp_path / "bin" / "jobs")]
@@ -104,27 +104,24 @@ def test_jobs_of_a_graph_end_fail_and_are_refused(
 
 
 def test_the_result_of_an_earlier_run_is_not_that_of_a_job_that_never_began(
-    submit: Callable[..., dict[str, Any]], tmp_path: Path
+    submit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    arguments = submit("PBS")
+    plugin = submit("PBS")
     for seconds, own in ((0.0, ""), (0.1, "-q vanish")):
         workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
         node = pe.Node(Tell(seconds=seconds), name="node")
         node.plugin_args = {"qsub_args": own}
         workflow.add_nodes([node])
         with pytest.raises(RuntimeError) if own else nullcontext():
-            workflow.run(**arguments)
+            workflow.run(plugin=plugin)
     (crash,) = (tmp_path / "logs").glob("crash-*.txt")
     assert "ended without a result" in crash.read_text()
 
 
-def test_jobs_are_cancelled_when_the_run_is_left(
-    submit: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    arguments = submit("PBS")
+def test_jobs_are_cancelled_when_the_run_is_left(submit: Callable[..., Any], tmp_path: Path) -> None:
+    plugin = submit("PBS")
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     workflow.add_nodes([pe.Node(Tell(seconds=30), name=name) for name in ("a", "b")])
-    plugin = arguments["plugin"]
     cancelled: list[str] = []
     left: list[str] = []
     jobs = tmp_path / "bin" / "jobs"
@@ -132,24 +129,22 @@ def test_jobs_are_cancelled_when_the_run_is_left(
     def cancel() -> None:
         while len(plugin._pending) < 2:
             time.sleep(0.05)
-        cancelled.extend(cancel_jobs(plugin))
+        cancelled.extend(cancel(plugin))
         time.sleep(0.5)
         left.extend(number for number in cancelled if is_alive(jobs, number))
 
     thread = threading.Thread(target=cancel)
     thread.start()
     with pytest.raises((RuntimeError, KeyError)):
-        workflow.run(**arguments)
+        workflow.run(plugin=plugin)
     thread.join()
     assert cancelled == ["1", "2"]
     assert len(submitted(jobs)) == 2
     assert left == []
 
 
-def test_jobs_of_a_killed_run_end_before_the_next_begins(
-    submit: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    arguments = submit("SGE")
+def test_jobs_of_a_killed_run_end_before_the_next_begins(submit: Callable[..., Any], tmp_path: Path) -> None:
+    plugin = submit("SGE")
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     workflow.add_nodes([pe.Node(Tell(), name="node")])
     jobs = tmp_path / "bin" / "jobs"
@@ -161,7 +156,7 @@ def test_jobs_of_a_killed_run_end_before_the_next_begins(
     (folder / "1-a.jobs").write_text("1\n")
     (folder / "2-b.jobs").write_text("2\n")
     with FileLock(folder / "2-b.lock"):
-        workflow.run(**arguments)
+        workflow.run(plugin=plugin)
         assert not is_alive(jobs, "1")
         assert is_alive(jobs, "2"), "the run that submitted it goes on"
         assert [path.name for path in folder.glob("*.jobs")] == ["2-b.jobs"]
@@ -170,13 +165,12 @@ def test_jobs_of_a_killed_run_end_before_the_next_begins(
 
 
 def test_a_full_queue_is_waited_for(
-    submit: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    submit: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = submit("PBS")
+    plugin = submit("PBS")
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     nodes = [pe.Node(Tell(), name=name) for name in ("a", "b", "c")]
     workflow.add_nodes(nodes)
-    plugin = arguments["plugin"]
     refuse = plugin._submit_batchtask
 
     def one_at_a_time(scriptfile: str, node: Any) -> Any:
@@ -185,5 +179,5 @@ def test_a_full_queue_is_waited_for(
         return refuse(scriptfile, node)
 
     monkeypatch.setattr(plugin, "_submit_batchtask", one_at_a_time)
-    workflow.run(**arguments)
+    workflow.run(plugin=plugin)
     assert len(submitted(tmp_path / "bin" / "jobs")) == 3

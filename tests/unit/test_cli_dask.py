@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nipype.pipeline import engine as pe
 
-from bids_xai.cli.plugins import configure_nipype, run_arguments
+from bids_xai.cli.plugins import configure_nipype, open_plugin
 from bids_xai.cli.progress import Progress
 from bids_xai.settings.sections import Execution
 from tests.slurm.nodes import Tell
@@ -19,21 +19,21 @@ pytest.importorskip("distributed")
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("NIPYPE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     execution = Execution(use_plugin="Dask", plugin_args={"n_workers": 1})
     configure_nipype(execution, tmp_path / "logs", tmp_path / "work", 0)
-    return run_arguments(execution, Progress("Nodes", 1, "nodes"))
+    return open_plugin(execution, Progress("Nodes", 1, "nodes"))
 
 
-def test_nodes_run_on_workers_and_what_fails_is_named(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_nodes_run_on_workers_and_what_fails_is_named(plugin: Any, tmp_path: Path) -> None:
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     many = pe.MapNode(Tell(), iterfield=["seconds"], name="many")
     many.inputs.seconds = [0.0, 0.1]
     workflow.add_nodes([many, pe.Node(Tell(fail=True), name="failing")])
     with pytest.raises(RuntimeError):
-        workflow.run(**arguments)
+        workflow.run(plugin=plugin)
     many.base_dir, many.config = workflow.base_dir, workflow.config
     told = many.result.outputs.environment
     assert len(told) == 2
@@ -43,12 +43,12 @@ def test_nodes_run_on_workers_and_what_fails_is_named(arguments: dict[str, Any],
 
 
 @pytest.mark.slow
-def test_a_node_that_kills_its_worker_fails_alone(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_a_node_that_kills_its_worker_fails_alone(plugin: Any, tmp_path: Path) -> None:
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     plain = pe.Node(Tell(), name="plain")
     workflow.add_nodes([pe.Node(Tell(die=True), name="dying"), plain])
     with pytest.raises(RuntimeError):
-        workflow.run(**arguments)
+        workflow.run(plugin=plugin)
     plain.base_dir, plain.config = workflow.base_dir, workflow.config
     assert plain.result.outputs.environment
     (crash,) = (tmp_path / "logs").glob("crash-*.txt")

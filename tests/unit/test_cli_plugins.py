@@ -14,14 +14,15 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline import plugins
 
 from bids_xai.cli import batch_systems
+from bids_xai.cli.multiproc import Workers
 from bids_xai.cli.parser import parse
 from bids_xai.cli.plugins import (
     PLUGINS,
-    cancel_jobs,
+    cancel,
     chosen_plugin,
     device_here,
+    open_plugin,
     planned_device,
-    run_arguments,
 )
 from bids_xai.cli.run import main
 from bids_xai.errors import InputError
@@ -66,10 +67,10 @@ def test_examples_of_the_readme_are_accepted(programs: None, tmp_path: Path, kin
     if '"Dask"' in text:
         pytest.importorskip("distributed")
     execution = _parsed("--use-plugin", str(path))
-    plugin = run_arguments(execution, _callback)["plugin"]
+    plugin = open_plugin(execution, _callback)
     assert type(plugin).__name__ == f"{chosen_plugin(execution).name}Plugin"
     assert isinstance(plugin, plugins.base.DistributedPluginBase)
-    assert cancel_jobs(plugin) == []
+    assert cancel(plugin) == []
     workflow = init_group_wf(n_runs=4, n_permutations=19, n_null=4, chunk_size=5, alpha=[0.05], device="cuda")
     chunks = workflow.get_node("inference_wf.null")
     assert chunks.is_gpu_node()
@@ -84,7 +85,7 @@ def test_the_readme_words_on_the_command_line_are_accepted(programs: None) -> No
         "--use-plugin", "SLURM", "--plugin-args", "sbatch_args=-p long --time=4:00:00", "max_jobs=50"
     )
     assert '--plugin-args sbatch_args="-p long --time=4:00:00" max_jobs=50' in SECTION
-    plugin = run_arguments(execution, _callback)["plugin"]
+    plugin = open_plugin(execution, _callback)
     assert isinstance(plugin, plugins.SLURMPlugin)
     assert plugin.max_jobs == 50
     assert plugin.plugin_args["sbatch_args"] == "-p long --time=4:00:00"
@@ -195,10 +196,10 @@ def test_every_plugin_is_one_of_nipypes_or_dask() -> None:
 
 def test_multiproc_by_name_keeps_its_way_of_starting_workers() -> None:
     execution = Execution(use_plugin="MultiProc", plugin_args={"n_procs": 3}, nprocs=1)
-    arguments = run_arguments(execution, _callback)
-    assert arguments["plugin"] == "MultiProc"
-    assert arguments["plugin_args"]["n_procs"] == 3
-    assert arguments["plugin_args"]["mp_context"] == "forkserver"
+    plugin = open_plugin(execution, _callback)
+    assert isinstance(plugin, Workers)
+    assert plugin.plugin_args["n_procs"] == 3
+    plugin.cancel()
 
 
 def test_gpus_of_a_cluster_are_not_looked_for_here(programs: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +230,7 @@ def test_as_many_gpu_nodes_run_at_once_as_there_are_gpus(
             for index in range(4)
         ]
     )
-    workflow.run(**run_arguments(execution, count))
+    workflow.run(plugin=open_plugin(execution, count))
     assert max(most) == 2
 
 

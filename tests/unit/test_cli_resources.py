@@ -239,21 +239,21 @@ if __name__ == "__main__":
     limit_library_threads()
     from nipype import Node, Workflow
     from nipype.interfaces.utility import Function
-    from bids_xai.cli.plugins import configure_nipype, run_arguments
+    from bids_xai.cli.plugins import configure_nipype, open_plugin
     from bids_xai.settings.sections import Execution
 
     here, text = Path(sys.argv[1]), sys.argv[2]
     execution = Execution(nprocs=2, mem_gb=2.0)
     configure_nipype(execution, here, here, 0)
-    arguments = run_arguments(execution, ignore)
-    assert arguments["plugin_args"]["n_procs"] == 2 and arguments["plugin_args"]["memory_gb"] == 2.0
+    plugin = open_plugin(execution, ignore)
+    assert plugin.plugin_args["n_procs"] == 2 and plugin.plugin_args["memory_gb"] == 2.0
     workflow = Workflow("threads", base_dir=str(here))
     for number in range(2):
         node = Node(Function(input_names=["path"], output_names=["out"]), name=f"report{number}")
         node.inputs.function_str = text
         node.inputs.path = str(here / f"{number}.json")
         workflow.add_nodes([node])
-    workflow.run(**arguments)
+    workflow.run(plugin=plugin)
 """
 
 
