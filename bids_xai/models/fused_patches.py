@@ -9,9 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +78,7 @@ class _Filtered(torch.autograd.Function):
         left = [p + 2 * q - k + 1 for p, q, k in zip(*geometry[1:], strict=True)]
         y = x.new_empty((len(x), len(weight), *left))
         maps, biases, out = _rows(x), bias.reshape(filters.shape[:2]).numpy(), _of_patches(y, filters)
-        _in_threads(
-            lambda first, stop: patch_kernels.outputs(maps, *geometry, filters, biases, out, first, stop),
-            range(len(filters)),
-        )
+        patch_kernels.outputs(maps, *geometry, filters, biases, out, 0, len(filters))
         return y
 
     @staticmethod
@@ -101,19 +95,11 @@ class _Filtered(torch.autograd.Function):
         )
         maps, out, sums = _rows(x), _rows(in_x), in_weight.view(filters.shape).numpy()
         biases = in_bias.view(filters.shape[:2]).numpy()
-
-        def of_maps(first: int, stop: int) -> None:
-            added = first >= n_first
-            patch_kernels.gradient_of_maps(towards, *geometry, filters, added, out, first, stop)
-
-        def of_filters(first: int, stop: int) -> None:
-            patch_kernels.gradient_of_filters(maps, towards, *geometry, sums, biases, first, stop)
-
         if of_x:
-            _in_threads(of_maps, range(n_first))
-            _in_threads(of_maps, range(n_first, len(filters)))
+            patch_kernels.gradient_of_maps(towards, *geometry, filters, False, out, 0, n_first)
+            patch_kernels.gradient_of_maps(towards, *geometry, filters, True, out, n_first, len(filters))
         if of_weight or of_bias:
-            _in_threads(of_filters, range(len(filters)))
+            patch_kernels.gradient_of_filters(maps, towards, *geometry, sums, biases, 0, len(filters))
         if of_x and not ctx.channels_last:
             in_x = _channels_first(in_x)
         return in_x if of_x else None, in_weight if of_weight else None, in_bias if of_bias else None, None
@@ -143,36 +129,12 @@ def _of_patches(y: Tensor, filters: np.ndarray) -> np.ndarray:
 def _channels_last(x: Tensor) -> Tensor:
     turned = torch.empty_like(x, memory_format=_LAST)
     here, there = x.detach().contiguous().flatten(2).numpy(), _rows(turned).reshape(len(x), -1, x.shape[1])
-    _in_threads(lambda *part: patch_kernels.channels_to_last(here, there, *part), range(len(x)))
+    patch_kernels.channels_to_last(here, there, 0, len(x))
     return turned
 
 
 def _channels_first(x: Tensor) -> Tensor:
     turned = torch.empty_like(x, memory_format=torch.contiguous_format)
     here, there = _rows(x).reshape(len(x), -1, x.shape[1]), turned.flatten(2).numpy()
-    _in_threads(lambda *part: patch_kernels.channels_to_first(here, there, *part), range(len(x)))
+    patch_kernels.channels_to_first(here, there, 0, len(x))
     return turned
-
-
-def _in_threads(work: Callable[[int, int], None], items: range) -> None:
-    """Share items out to as many threads as torch has; work takes the first item, and where to stop."""
-    n = min(torch.get_num_threads(), len(items))
-    if n <= 1:
-        if items:
-            work(items.start, items.stop)
-        return
-    bounds = [items.start + len(items) * i // n for i in range(n + 1)]
-    pool = _pool(n - 1, os.getpid())
-    others = [pool.submit(work, *part) for part in itertools.pairwise(bounds[:-1])]
-    try:
-        work(bounds[-2], bounds[-1])
-    finally:
-        wait(others)
-    for other in others:
-        other.result()
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001
-    """Return waiting threads; a forked process has none of its parent's."""
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="patches")

@@ -7,8 +7,7 @@ plane later. Filters are laid out as windows are. All sums are over such runs, f
 filters at once, so that what is loaded once serves several products.
 
 A plane's length is rounded up to whole vectors, with zeros. ``fastmath`` lets sums be taken in vector order,
-the same every time; what is not finite stays so. Patches are independent of each other: however threads share
-them, the bits are the same.
+the same every time; what is not finite stays so.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _POSITIONS = 6
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
+    options: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:

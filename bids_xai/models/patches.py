@@ -303,9 +303,14 @@ class PatchIndividualFilters(nn.Sequential):
         return not hooked and not any("forward" in own for own in inner)
 
     def _treatable(self, x: Tensor) -> bool:
-        """Whether these maps are for the loops compiled for training on a CPU."""
+        """Whether these maps are for the loops compiled for training on a CPU, in one thread.
+
+        torch's own convolution shares its work out among threads, whose waiting keeps other threads from it.
+        """
         weight, bias = self.conv.weight, self.conv.bias
         if not self.training or bias is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        if torch.get_num_threads() > 1:
             return False
         if any(one.device.type != "cpu" or one.dtype != x.dtype for one in (x, weight, bias)):
             return False
