@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_xai import __version__
 from bids_xai.atomic import sweep
-from bids_xai.cli.full_disk import FullDiskError, is_full, report_full_disk
-from bids_xai.cli.interruption import run_interruptible
+from bids_xai.cli.command import run_command
 from bids_xai.cli.parser import Request, add_option, given, with_dashes
 from bids_xai.errors import InputError
 from bids_xai.phantom import SCENARIOS
@@ -28,7 +27,7 @@ PRESET = "gotsopoulos2018-simulation"
 # The published regularised variant (supplementary figure 3). The authors' code divides lambda by the
 # minibatch, as --scenario 3 --l2 5 does; that raises the accuracy, which the paper saw fall almost to chance.
 REGULARISED, _LAMBDA = "3-l2", 100.0
-_DONE, _FAILED, _WRONG_INPUT = 0, 1, 2
+_DONE, _FAILED = 0, 1
 _SCALE = ("subjects", "samples", "voxels", "mu", "mu_right")
 _OPTIONS = {
     "decoding": (
@@ -109,23 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     arguments = vars(build_parser().parse_args([with_dashes(word) for word in words]))
-    return run_interruptible(_PROGRAM, lambda: _dispatch(arguments), last=argv is None)
 
-
-def _dispatch(arguments: dict[str, Any]) -> int:
-    try:
+    def work() -> int:
         return _report(arguments["output_dir"]) if arguments["reports_only"] else _run(arguments)
-    except InputError as error:
-        print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
-        return _WRONG_INPUT
-    except FullDiskError as error:
-        print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
-        return _FAILED
-    except OSError as error:
-        if not is_full(error):
-            raise
-        report_full_disk(_PROGRAM, error)
-        return _FAILED
+
+    return run_command(_PROGRAM, work, last=argv is None)
 
 
 def _run(arguments: dict[str, Any]) -> int:
