@@ -194,8 +194,7 @@ def test_of_the_host_s_environment_only_what_is_passed_gets_in(image: Image, tmp
     inside = _environment_of(image)
     assert inside["TEMPLATEFLOW_HOME"] == "/opt/templateflow"
     assert not set(inside) & {"PYTHONPATH", "PYTHONHOME", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"}
-    caches = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "DENO_DIR", "TORCHINDUCTOR_CACHE_DIR")
-    assert {inside[name].split("/")[1] for name in caches} == {"tmp"}
+    assert inside["HOME"] != HOSTILE["HOME"]
 
     home = tmp_path / "templateflow"
     (home / "tpl-Mine").mkdir(parents=True)
