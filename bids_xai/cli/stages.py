@@ -145,6 +145,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
 def _prepare_folders(request: Request) -> None:
     execution = request.settings.execution
     check_writable(request.output_dir)
+    check_writable(execution.work_dir.absolute() / APP_FOLDER, "work folder", "--work-dir")
     logs = request.output_dir / "logs"
     work = execution.work_dir.absolute() / APP_FOLDER
     sweep(request.output_dir)
@@ -182,17 +183,17 @@ def _check_folders(bids_dir: Path, output_dir: Path) -> None:
         raise InputError(f"The output {output_dir} is a file.", "a folder", "name another OUT")
 
 
-def check_writable(folder: Path) -> None:
-    """Make a folder of results, or refuse one that cannot be written to."""
+def check_writable(folder: Path, what: str = "output folder", name: str = "OUT") -> None:
+    """Make a folder, or refuse one that cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise InputError(
-            f"The output folder {folder} cannot be written to: {error.strerror}.",
+            f"The {what} {folder} cannot be written to: {error.strerror}.",
             "a folder that this user may write",
-            "change its permissions or name another OUT",
+            f"change its permissions or name another {name}",
         ) from error
 
 

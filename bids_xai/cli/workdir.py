@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,11 +32,18 @@ def check_work_dir(
     Raises
     ------
     InputError
-        It lies in the dataset; its subfolder is, or contains, one of the folders; or it is to be emptied and
-        is a link, or nothing that this app has made.
+        It cannot be written to; it lies in the dataset; its subfolder is, or contains, one of the folders;
+        or it is to be emptied and is a link, or nothing that this app has made.
     """
     own = work_dir.absolute() / APP_FOLDER
     remedy = "name another --work-dir"
+    present = next(folder for folder in (own, *own.parents) if folder.exists())
+    if not (present.is_dir() and os.access(present, os.W_OK | os.X_OK)):
+        raise InputError(
+            f"The work folder {work_dir} cannot be made: {present} is no folder that this user may write.",
+            "a folder that this user may write",
+            f"change its permissions or {remedy}",
+        )
     if own.resolve().is_relative_to(bids_dir.resolve()):
         raise InputError(
             f"The work folder {work_dir} lies in the input dataset {bids_dir}.",

@@ -179,6 +179,18 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["file", "system"])
+def test_a_work_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    bids = make_dataset(tmp_path / "bids", n_subjects=1)
+    mask = write_mask(tmp_path / "mask.nii.gz")
+    work = mask if kind == "file" else Path("/proc/bids_xai_work")
+    words = ["participant", "--preproc", "none", "--mask", str(mask), "-w", str(work)]
+    assert main([str(bids), str(tmp_path / "out"), *words]) == 2
+    assert f"work folder {work}" in capsys.readouterr().err
+
+
 def test_group_without_participant_results_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
