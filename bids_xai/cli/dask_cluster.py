@@ -34,7 +34,11 @@ class DaskPlugin(DistributedPluginBase):
             super().run(graph, config, updatehash=updatehash)
         finally:
             self.cancel()
+            # None where workers are others', who may have more to do.
+            cluster = self._client.cluster
             self._client.close()
+            if cluster is not None:
+                cluster.close()
 
     def cancel(self) -> list[str]:
         """Cancel the tasks that have not ended, and return their names."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from nipype.pipeline import engine as pe
 
@@ -40,6 +41,8 @@ def test_nodes_run_on_workers_and_what_fails_is_named(plugin: Any, tmp_path: Pat
     assert {environment["TOLD_BY"] for environment in told}.isdisjoint({str(os.getpid())}), "on a worker"
     (crash,) = (tmp_path / "logs").glob("crash-*-failing-*.txt")
     assert "a node that fails" in crash.read_text()
+    workers = {int(environment["TOLD_BY"]) for environment in told}
+    assert not any(psutil.pid_exists(pid) for pid in workers), "the cluster ends with the run"
 
 
 @pytest.mark.slow
