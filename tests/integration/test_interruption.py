@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,6 +108,12 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool], limi
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def handles(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler of a signal."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -218,10 +225,13 @@ def test_a_signal_is_heard_at_any_moment(study: Study, words: tuple[str, ...]) -
     process.communicate(timeout=300)
     whole = time.monotonic() - began
     study.reset()
-    # Before the handlers are there the system ends the process: imports of half a tenth of a second.
     for share in (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 0.9, 0.97):
         process = study.start(*words)
-        time.sleep(max(share * whole, 0.3))
+        began = time.monotonic()
+        # Before the handlers are there the system ends the process: imports of half a tenth of a second.
+        while process.poll() is None and not handles(process.pid, signal.SIGTERM):
+            time.sleep(0.01)
+        time.sleep(max(share * whole - (time.monotonic() - began), 0))
         if process.poll() is None:
             everyone = family(process)
             process.send_signal(signal.SIGTERM)

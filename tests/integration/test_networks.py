@@ -425,7 +425,7 @@ def test_published_presets_plan_what_was_published(
     words = [
         dataset, tmp_path / "out", "participant", "group", "--preset", preset, "--modality", "T1w",
         "--target", "participants:group", "--classes", "control", "patient", "--preproc", "ants",
-        "--space", "MNI152NLin2009cAsym", "--skip-bids-validation", "-w", tmp_path / "work",
+        "--space", "MNI152NLin2009cAsym", "--skip-bids-validation", "-w", tmp_path / "work", "--mem-gb", 64,
     ]  # fmt: skip
     if settings.preprocessing.registration_study:
         words += ["--no-registration-study", "--undersample", "sex", "--stratify", "sex"]

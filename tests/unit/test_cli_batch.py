@@ -16,7 +16,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.cli import batch
 from bids_xai.cli.batch_systems import SYSTEMS
-from bids_xai.cli.plugins import configure_nipype, open_plugin
+from bids_xai.cli.plugins import cancel, configure_nipype, open_plugin
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.submitted import left_behind
 from bids_xai.settings.sections import Execution
@@ -126,14 +126,14 @@ def test_jobs_are_cancelled_when_the_run_is_left(submit: Callable[..., Any], tmp
     left: list[str] = []
     jobs = tmp_path / "bin" / "jobs"
 
-    def cancel() -> None:
+    def leave() -> None:
         while len(plugin._pending) < 2:
             time.sleep(0.05)
         cancelled.extend(cancel(plugin))
         time.sleep(0.5)
         left.extend(number for number in cancelled if is_alive(jobs, number))
 
-    thread = threading.Thread(target=cancel)
+    thread = threading.Thread(target=leave)
     thread.start()
     with pytest.raises((RuntimeError, KeyError)):
         workflow.run(plugin=plugin)

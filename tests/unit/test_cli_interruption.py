@@ -27,7 +27,9 @@ time.sleep(60)
 
 def _start(body: str, *words: str) -> subprocess.Popen[str]:
     code = (
-        "import ctypes, subprocess, sys, time\n"
+        "import ctypes, signal, subprocess, sys, time\n"
+        # Whoever started the tests may have had them ignore it (nohup), and it would stay so.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "from bids_xai.cli.interruption import run_interruptible\n"
         f"def work():\n{body}\n"
         "sys.exit(run_interruptible('program', work, last=True))\n"
