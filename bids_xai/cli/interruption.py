@@ -53,8 +53,7 @@ def run_interruptible(program: str, work: Callable[[], int], *, last: bool = Fal
     work
         What to run.
     last
-        Whether the process ends after this: what more comes after an interruption is then not heard, for
-        the exit code to stay 1.
+        Whether the process ends after this: what comes then is not heard, for the exit code to stay.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -119,12 +118,12 @@ class _Stop:
                 signal.signal(number, self._handle)
             yield
         finally:
-            closing = self.last and self._signum is not None
+            # While the interpreter closes, a signal would only change the exit code of what is over.
             for number, handler in handled.items():
-                signal.signal(number, signal.SIG_IGN if closing else handler)
+                signal.signal(number, signal.SIG_IGN if self.last else handler)
             signal.set_wakeup_fd(earlier_fd)
-            # While the interpreter closes after an interruption, the watcher goes on watching the time.
-            if not closing:
+            # After an interruption the watcher goes on watching the time.
+            if not (self.last and self._signum is not None):
                 os.write(writer, _NO_SIGNAL)
                 watcher.join()
                 os.close(reader)
