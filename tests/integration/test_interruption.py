@@ -29,8 +29,8 @@ SETTINGS = (
     "--preproc", "none", "--n-updates", "5000", "--n-runs", "4", "--n-permutations", "29", "--n-null", "4",
     "--alpha", "0.05", "--chunk-size", "5", "--nprocs", "2",
 )  # fmt: skip
-RUNNING = "*/**/null/mapflow/*/_0x*_unfinished.json"
-DONE = "*/**/null/mapflow/*/result_*.pklz"
+RUNNING = "bids_xai/*/inference_wf/null/mapflow/*/_0x*_unfinished.json"
+DONE = "bids_xai/*/inference_wf/null/mapflow/*/result_*.pklz"
 LIMIT_S = 10.0
 
 
@@ -57,11 +57,11 @@ class Study:
         return start([*self.words, *more])
 
     def start_and_wait_for_chunks(self) -> subprocess.Popen[str]:
-        """Start a run and wait until two workers are at chunks."""
+        """Start a run and wait until a worker is at a chunk."""
         for path in self.work.glob(RUNNING):
             path.unlink()  # of an earlier run that was killed; nipype makes it anew
         process = self.start()
-        wait_for(process, lambda: len(list(self.work.glob(RUNNING))) >= 2)
+        wait_for(process, lambda: any(self.work.glob(RUNNING)))
         return process
 
     def run(self) -> tuple[int, str]:

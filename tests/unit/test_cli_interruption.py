@@ -24,6 +24,9 @@ if len(sys.argv) > 1:
 time.sleep(60)
 """
 
+# A signal that comes just before a sleep does not end it: schedulers sleep for a moment at a time.
+UP = "    print('up', flush=True)\n    while True: time.sleep(0.05)"
+
 
 def _start(body: str, *words: str) -> subprocess.Popen[str]:
     code = (
@@ -58,7 +61,7 @@ def _end(process: subprocess.Popen[str], *signals: int, pause: float = 1.0) -> t
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_says_how_to_go_on(number: int) -> None:
-    seconds, said = _end(_start("    print('up', flush=True); time.sleep(60)"), number)
+    seconds, said = _end(_start(UP), number)
     assert seconds < 5
     assert f"program: interrupted ({signal.Signals(number).name})" in said
     assert "same command with the same --work-dir goes on" in said
@@ -67,7 +70,7 @@ def test_a_signal_ends_the_run_and_says_how_to_go_on(number: int) -> None:
 
 
 def test_who_cleans_the_working_folder_at_start_is_told_not_to() -> None:
-    _, said = _end(_start("    print('up', flush=True); time.sleep(60)", "--clean-workdir"), signal.SIGTERM)
+    _, said = _end(_start(UP, "--clean-workdir"), signal.SIGTERM)
     assert "without --clean-workdir" in said
 
 
@@ -114,7 +117,7 @@ def test_a_second_signal_forces(how: str) -> None:
 
 
 def test_signals_that_come_together_are_one() -> None:
-    _, said = _end(_start("    print('up', flush=True); time.sleep(60)"), *[signal.SIGTERM] * 3, pause=0.01)
+    _, said = _end(_start(UP), *[signal.SIGTERM] * 3, pause=0.01)
     assert "interrupted (SIGTERM)" in said, "not by force"
 
 
