@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_xai import __version__
 from bids_xai.atomic import whole_folder
 from bids_xai.bids.columns import TABLE_COLUMNS
-from bids_xai.bids.descriptions import write_json, write_tsv
+from bids_xai.bids.descriptions import write_json
 from bids_xai.bids.exchange import DESCRIPTION
-from bids_xai.bids.names import group_map_path, group_table_path, sanitize_all
+from bids_xai.bids.group_folder import manifest, shared_entities, write_images, write_map, write_tables
+from bids_xai.bids.names import group_map_path, sanitize_all
 from bids_xai.decoding.design import Design
-from bids_xai.images.grids import image_like
-from bids_xai.images.masking import unmask
 
-PACKAGES = (
-    "antspyx", "deepbet", "nibabel", "nilearn", "nipype", "nitransforms", "numba", "numpy", "pandas",
-    "pybids", "scikit-learn", "scipy", "torch",
-)  # fmt: skip
 PER_METHOD = ("mean", "p", "pfwer", "reproducibility", "thresholded", "fwer")
 SCALED = ("mean", "thresholded", "fwer")
 DESCRIPTIONS = {
@@ -82,12 +74,6 @@ class GroupResults:
     provenance: Mapping[str, Any]
     map_scale: float = 1.0
 
-    @property
-    def entities(self) -> dict[str, Any]:
-        """Entities that all samples share: task, if there is one, and space."""
-        tasks = self.rows["task"].dropna().unique()
-        return {"task": tasks[0] if len(tasks) == 1 else None, "space": self.provenance.get("space")}
-
 
 def write_group(results: GroupResults, out_dir: Path) -> Path:
     """Write ``out_dir/group`` whole: it is made beside and put in the place of an older one.
@@ -102,15 +88,18 @@ def write_group(results: GroupResults, out_dir: Path) -> Path:
         # Paths in the manifest are relative to the output folder.
         staging = folder.parent
         maps = _write_maps(results, staging)
-        tables = _write_tables(results, staging)
-        manifest = _manifest(results, _write_images(results, staging), maps, tables)
-        write_json(folder / "results.json", manifest)
+        tables = write_tables(results, results.rows, staging, _columns)
+        images = write_images(results, staging)
+        settings = results.provenance["settings"]
+        more = {name: settings[name] for name in ("cv", "importance_samples")}
+        described = {**manifest(results, more), **images, "tables": tables, "maps": maps}
+        write_json(folder / "results.json", described)
     return target
 
 
 def _write_maps(results: GroupResults, staging: Path) -> list[dict[str, Any]]:
     classes, alphas = results.design.classes, results.summary["alphas"]
-    labels = sanitize_all(classes)
+    labels, entities = sanitize_all(classes), shared_entities(results)
     entries = []
     for name, values in results.maps.items():
         stat, _, level = name.partition("-")
@@ -133,100 +122,20 @@ def _write_maps(results: GroupResults, staging: Path) -> list[dict[str, Any]]:
                 label=labels[label] if label else None,
                 method=method,
                 alpha=alpha,
-                entities=results.entities,
+                entities=entities,
             )
-            _write_map(results, stat, np.asarray(voxels), staging / path)
+            scale = results.map_scale if stat in SCALED else 1.0
+            scaled = np.asarray(voxels).astype(np.float32) * np.float32(scale)
+            more = {} if scale == 1 else {"ScaleFactor": scale}
+            write_map(results, stat, scaled, staging / path, DESCRIPTIONS[stat], **more)
             entry = {"class": label, "method": method or stat, "stat": stat, "alpha": alpha}
             entries.append({**entry, "path": str(path.relative_to("group"))})
     return entries
 
 
-def _write_images(results: GroupResults, staging: Path) -> dict[str, str | None]:
-    written: dict[str, str | None] = {}
-    for name, image in (("mask", results.mask), ("background", results.background)):
-        path = group_map_path(name, entities=results.entities)
-        written[name] = None if image is None else str(path.relative_to("group"))
-        if image is not None:
-            nb.save(image, staging / path)
-    return written
-
-
-def _write_map(results: GroupResults, stat: str, voxels: npt.NDArray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scale = results.map_scale if stat in SCALED else 1.0
-    image = unmask(voxels.astype(np.float32) * np.float32(scale), results.mask)
-    if stat in ("p", "pfwer"):
-        # Outside the mask nothing was tested: 0 would read as significant.
-        data = np.asarray(image.dataobj).copy()
-        data[np.asarray(results.mask.dataobj) == 0] = 1
-        image = image_like(data, image)
-    nb.save(image, path)
-    sidecar = {"Description": DESCRIPTIONS[stat], "Space": results.provenance.get("space")}
-    if scale != 1:
-        sidecar["ScaleFactor"] = scale
-    write_json(Path(str(path).removesuffix(".nii.gz") + ".json"), sidecar)
-
-
-def _write_tables(results: GroupResults, staging: Path) -> dict[str, Any]:
-    folds = pd.DataFrame(
-        [
-            {"fold": fold.name, "n_train": len(fold.train), "n_test": len(fold.test)}
-            for fold in results.design.folds
-        ]
-    )
-    written: dict[str, Any] = {}
-    for name, table in {"samples": results.rows, "folds": folds, **results.tables}.items():
-        path = group_table_path(name.replace("_", ""), entities=results.entities)
-        columns = TABLE_COLUMNS[name]
-        if name == "samples":
-            columns = {**columns, **dict.fromkeys(table.columns.difference(list(columns)), DESCRIPTION)}
-        write_tsv(staging / path, table, columns)
-        written[name] = str(path.relative_to("group"))
-    written["regions"] = []
-    for number, table in enumerate(results.regions, start=1):
-        # Files of one name in two folders are two atlases: the number tells them apart.
-        atlas = str(table["atlas"].iloc[0]) if len(table) else ""
-        path = group_table_path(f"regions {number} {atlas}", entities=results.entities)
-        write_tsv(staging / path, table, TABLE_COLUMNS["regions"])
-        written["regions"].append(str(path.relative_to("group")))
-    return written
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what the results were computed with, by package."""
-    return {
-        "bids-xai": __version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in PACKAGES},
-    }
-
-
-def _manifest(
-    results: GroupResults, images: dict[str, str | None], maps: list[dict[str, Any]], tables: dict[str, Any]
-) -> dict[str, Any]:
-    rows, design, provenance = results.rows, results.design, results.provenance
-    settings = dict(provenance.get("settings", {}))
-    return {
-        "version": __version__,
-        "dataset": provenance.get("dataset", "samples"),
-        "space": provenance.get("space"),
-        "resolution": provenance.get("resolution"),
-        "tasks": sorted(str(task) for task in rows["task"].dropna().unique()),
-        "subjects": sorted(str(subject) for subject in rows["subject"].unique()),
-        "classes": list(design.classes),
-        "chance": 1 / len(design.classes),
-        **results.summary,
-        "cv": settings["cv"],
-        "importance_samples": settings["importance_samples"],
-        "n_samples": len(rows),
-        "samples_per_class": {name: int((rows["class"] == name).sum()) for name in design.classes},
-        "n_voxels": int(np.asarray(results.mask.dataobj).sum()),
-        "n_folds": len(design.folds),
-        "settings": settings,
-        "versions": versions(),
-        **images,
-        "failed_subjects": list(provenance.get("failed_subjects", [])),
-        "warnings": list(provenance.get("warnings", [])),
-        "tables": tables,
-        "maps": maps,
-    }
+def _columns(name: str, table: pd.DataFrame) -> Mapping[str, Any]:
+    """Return what is said of the columns; samples have one for every kind of blocks that was asked for."""
+    columns = TABLE_COLUMNS[name]
+    if name != "samples":
+        return columns
+    return {**columns, **dict.fromkeys(table.columns.difference(list(columns)), DESCRIPTION)}

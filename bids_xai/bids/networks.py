@@ -13,11 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_xai import __version__
 from bids_xai.atomic import whole_file, whole_folder
-from bids_xai.bids.descriptions import write_json, write_tsv
-from bids_xai.bids.group import versions
-from bids_xai.bids.names import group_map_path, group_table_path, heatmap_path, sanitize_all
+from bids_xai.bids.descriptions import write_json
+from bids_xai.bids.group_folder import (
+    manifest,
+    shared_entities,
+    write_image,
+    write_images,
+    write_map,
+    write_tables,
+)
+from bids_xai.bids.names import group_map_path, heatmap_path, sanitize_all
 from bids_xai.bids.network_columns import columns_of
 from bids_xai.decoding.design import Design
 from bids_xai.images.grids import image_like
@@ -86,12 +92,6 @@ class NetworkResults:
     filters: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     checkpoints: Sequence[Path] = ()
 
-    @property
-    def entities(self) -> dict[str, Any]:
-        """Entities that all samples share: task, if there is one, and space."""
-        tasks = [task for task in self.rows["task"].dropna().unique() if task]
-        return {"task": tasks[0] if len(tasks) == 1 else None, "space": self.provenance.get("space")}
-
 
 def write_networks(results: NetworkResults, out_dir: Path) -> Path:
     """Write the heatmaps of people, and ``out_dir/group`` whole in the place of an older one.
@@ -107,12 +107,15 @@ def write_networks(results: NetworkResults, out_dir: Path) -> Path:
         # Paths in the manifest are relative to the output folder.
         staging = folder.parent
         maps = [*_write_maps(results, staging), *_write_filters(results, staging)]
-        tables = _write_tables(results, staging)
-        images = _write_images(results, staging)
+        samples = results.rows.drop(columns=["image", "volume"], errors="ignore")
+        tables = write_tables(results, samples, staging, _columns)
+        images = write_images(results, staging)
         networks = _write_networks(results, folder)
-        write_json(folder / "results.json", {**_manifest(results), **images, "tables": tables,
-                                             "maps": maps, "heatmaps": heatmaps,
-                                             "networks": networks})  # fmt: skip
+        classes = results.design.classes
+        positive = classes[1] if len(classes) == 2 else None
+        described = {**manifest(results, {"kind": "networks", "positive": positive}), **images}
+        described |= {"tables": tables, "maps": maps, "heatmaps": heatmaps, "networks": networks}
+        write_json(folder / "results.json", described)
     return target
 
 
@@ -161,7 +164,7 @@ def _relative(path: Path, folder: Path) -> Path:
 
 
 def _write_maps(results: NetworkResults, staging: Path) -> list[dict[str, Any]]:
-    labels = sanitize_all(results.groups)
+    labels, entities = sanitize_all(results.groups), shared_entities(results)
     alpha = results.summary["report_alpha"]
     explained = results.summary["explain_class"]
     entries = []
@@ -173,10 +176,9 @@ def _write_maps(results: NetworkResults, staging: Path) -> list[dict[str, Any]]:
                 if not results.summary["n_explained"][group]:
                     continue  # the mean of nothing
                 path = group_map_path(
-                    stat, method=method, group=labels[group], alpha=level, entities=results.entities
+                    stat, method=method, group=labels[group], alpha=level, entities=entities
                 )
-                voxels = np.asarray(values[m, g])
-                _write_map(results, stat, voxels, staging / path)
+                write_map(results, stat, values[m, g], staging / path, DESCRIPTIONS[stat])
                 entries.append({
                     "class": explained if explained in results.design.classes else None,
                     "method": method, "stat": stat, "group": group, "alpha": level,
@@ -199,79 +201,13 @@ def _write_filters(results: NetworkResults, staging: Path) -> list[dict[str, Any
     entries = []
     labels = sanitize_all(results.filters)
     for name, data in results.filters.items():
-        path = group_map_path("filter", group=labels[name], entities=results.entities)
-        (staging / path).parent.mkdir(parents=True, exist_ok=True)
-        nb.save(image_like(np.asarray(data, np.float32), results.mask), staging / path)
-        sidecar = {"Description": DESCRIPTIONS["filter"], "Filter": name}
-        write_json(Path(str(staging / path).removesuffix(".nii.gz") + ".json"), sidecar)
+        path = group_map_path("filter", group=labels[name], entities=shared_entities(results))
+        image = image_like(np.asarray(data, np.float32), results.mask)
+        write_image(image, staging / path, {"Description": DESCRIPTIONS["filter"], "Filter": name})
         entry = {"class": None, "method": "filter", "stat": "filter", "group": name, "alpha": None}
         entries.append({**entry, "path": str(path.relative_to("group"))})
     return entries
 
 
-def _write_map(results: NetworkResults, stat: str, voxels: npt.NDArray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Outside the mask nothing was tested: 0 would read as significant.
-    shift = np.float32(1 if stat in ("p", "pfwer") else 0)
-    image = unmask(voxels.astype(np.float32) - shift, results.mask)
-    data = np.asarray(image.dataobj) + shift
-    nb.save(nb.Nifti1Image(data, image.affine, image.header), path)
-    sidecar = {"Description": DESCRIPTIONS[stat], "Space": results.provenance.get("space")}
-    write_json(Path(str(path).removesuffix(".nii.gz") + ".json"), sidecar)
-
-
-def _write_tables(results: NetworkResults, staging: Path) -> dict[str, Any]:
-    folds = pd.DataFrame([
-        {"fold": fold.name, "n_train": len(fold.train), "n_test": len(fold.test)}
-        for fold in results.design.folds
-    ])  # fmt: skip
-    samples = results.rows.drop(columns=["image", "volume"], errors="ignore")
-    written: dict[str, Any] = {}
-    for name, table in {"samples": samples, "folds": folds, **results.tables}.items():
-        path = group_table_path(name.replace("_", ""), entities=results.entities)
-        write_tsv(staging / path, table, columns_of(name, list(table.columns)))
-        written[name] = str(path.relative_to("group"))
-    written["regions"] = []
-    for number, table in enumerate(results.regions, start=1):
-        atlas = str(table["atlas"].iloc[0]) if len(table) else ""
-        path = group_table_path(f"regions {number} {atlas}", entities=results.entities)
-        write_tsv(staging / path, table, columns_of("regions", list(table.columns)))
-        written["regions"].append(str(path.relative_to("group")))
-    return written
-
-
-def _write_images(results: NetworkResults, staging: Path) -> dict[str, str | None]:
-    written: dict[str, str | None] = {}
-    for name, image in (("mask", results.mask), ("background", results.background)):
-        path = group_map_path(name, entities=results.entities)
-        written[name] = None if image is None else str(path.relative_to("group"))
-        if image is not None:
-            (staging / path).parent.mkdir(parents=True, exist_ok=True)
-            nb.save(image, staging / path)
-    return written
-
-
-def _manifest(results: NetworkResults) -> dict[str, Any]:
-    rows, design, provenance = results.rows, results.design, results.provenance
-    settings = dict(provenance.get("settings", {}))
-    return {
-        "kind": "networks",
-        "version": __version__,
-        "dataset": provenance.get("dataset", "samples"),
-        "space": provenance.get("space"),
-        "resolution": provenance.get("resolution"),
-        "tasks": sorted({str(task) for task in rows["task"].dropna() if task}),
-        "subjects": sorted(str(subject) for subject in rows["subject"].unique()),
-        "classes": list(design.classes),
-        "positive": design.classes[1] if len(design.classes) == 2 else None,
-        "chance": 1 / len(design.classes),
-        **results.summary,
-        "n_samples": len(rows),
-        "samples_per_class": {name: int((rows["class"] == name).sum()) for name in design.classes},
-        "n_voxels": int(np.asarray(results.mask.dataobj).sum()),
-        "n_folds": len(design.folds),
-        "settings": settings,
-        "versions": versions(),
-        "failed_subjects": list(provenance.get("failed_subjects", [])),
-        "warnings": list(provenance.get("warnings", [])),
-    }
+def _columns(name: str, table: pd.DataFrame) -> Mapping[str, Any]:
+    return columns_of(name, list(table.columns))

@@ -92,9 +92,7 @@ def check_group_memory(memory: GroupMemory, settings: Settings, available: Resou
     InputError
         A node takes more memory than there is, with the smallest working set.
     """
-    node = max(memory.gb, key=lambda name: memory.gb[name])
-    if memory.gb[node] <= available.memory_gb:
-        return
+    node = largest(memory.gb)
     ways = ["a coarser --resolution"]
     if len(settings.inference.importance) > 1:
         ways.append("fewer measures of --importance")
@@ -104,12 +102,41 @@ def check_group_memory(memory: GroupMemory, settings: Settings, available: Resou
         ways.append("a smaller largest --alpha")
     if settings.decoding.precision == "double":
         ways.insert(0, "--precision single")
-    raise InputError(
-        f"The group level needs {memory.gb[node]:.1f} GB in one process ({node}), and there are "
-        f"{available.memory_gb:.1f} GB.",
-        f"at least {memory.gb[node]:.1f} GB (--mem-gb; by default nine tenths of what this process may use)",
-        f"give more memory, or use {', or '.join(ways)}",
-    )
+    refuse_excess("The group level", memory.gb, available, ways)
+
+
+def largest(gb: Mapping[str, float]) -> str:
+    """Return the node that takes most."""
+    return max(gb, key=lambda node: gb[node])
+
+
+def refuse_excess(what: str, gb: Mapping[str, float], available: Resources, ways: Sequence[str]) -> None:
+    """Refuse what has a node that takes more memory than there is.
+
+    Parameters
+    ----------
+    what
+        What needs it, for the message.
+    gb
+        GB by node.
+    available
+        What there is.
+    ways
+        What takes less.
+
+    Raises
+    ------
+    InputError
+        A node takes more.
+    """
+    node = largest(gb)
+    if gb[node] > available.memory_gb:
+        raise InputError(
+            f"{what} needs {gb[node]:.1f} GB in one process ({node}), and there are "
+            f"{available.memory_gb:.1f} GB.",
+            f"at least {gb[node]:.1f} GB (--mem-gb; by default nine tenths of what this process may use)",
+            f"give more memory, or use {', or '.join(ways)}",
+        )
 
 
 def networks_memory(
@@ -157,7 +184,6 @@ class _Sizes:
         self.n_tested = max(len(fold.test) for fold in design.folds)
         self.n_alphas = len(inference.alpha)
         self.n_kept = kept_values(inference.n_permutations, inference.alpha)
-        self.haufe = "Haufe" in inference.importance
         self.values = len(inference.importance) * self.n_classes * n_voxels
         self.samples = 4.0 * self.n_samples * n_voxels
         self.basis = 4.0 * self.n_samples * min(self.n_samples, n_voxels)

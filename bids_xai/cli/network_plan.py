@@ -14,7 +14,7 @@ from bids_xai.bids.covariates import column_of, with_covariates
 from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
-from bids_xai.cli.memory import networks_memory
+from bids_xai.cli.memory import networks_memory, refuse_excess
 from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
 from bids_xai.cli.plugins import device_here, planned_device
 from bids_xai.cli.resources import Resources
@@ -245,14 +245,8 @@ def check_networks_memory(
         A node takes more than there is.
     """
     gb = memory_of_networks(settings, design, volume_grid(settings, subjects, found)[0])
-    node = max(gb, key=lambda name: gb[name])
-    if gb[node] > available.memory_gb:
-        raise InputError(
-            f"{settings.decoding.model} with minibatches of {settings.decoding.batch_size} needs "
-            f"{gb[node]:.1f} GB in one process ({node}), and there are {available.memory_gb:.1f} GB.",
-            f"at least {gb[node]:.1f} GB (--mem-gb; by default nine tenths of what this process may use)",
-            "give more memory, or use a smaller --batch-size or a coarser --resolution",
-        )
+    what = f"{settings.decoding.model} with minibatches of {settings.decoding.batch_size}"
+    refuse_excess(what, gb, available, ("a smaller --batch-size", "a coarser --resolution"))
 
 
 def memory_of_networks(settings: Settings, design: Design, shape: tuple[int, ...]) -> dict[str, float]:

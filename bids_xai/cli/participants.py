@@ -10,12 +10,12 @@ from bids_xai.bids.filters import read_filter_file
 from bids_xai.bids.query import SubjectRecord, query
 from bids_xai.bids.results import find_samples
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.cli.memory import refuse_excess
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import expected_rows
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, save_template, template_grid
-from bids_xai.errors import InputError
 from bids_xai.settings import Settings
 from bids_xai.settings.sections import Preprocessing
 
@@ -129,16 +129,9 @@ def check_participants_memory(
         list(largest.values()), field=field, resolution=images.resolution, low_mem=execution.low_mem
     )
     used = {name: size for name, size in gb.items() if _is_used(name, images)}
-    node = max(used, key=lambda name: used[name], default="")
-    if not node or used[node] <= available.memory_gb:
-        return
-    ways = [] if execution.low_mem else ["--low-mem"]
-    raise InputError(
-        f"A run of {max(largest)} volumes needs {used[node]:.1f} GB in one process ({node}), and there are "
-        f"{available.memory_gb:.1f} GB.",
-        f"at least {used[node]:.1f} GB (--mem-gb)",
-        f"give more memory, or use {' or '.join([*ways, 'a coarser --resolution'])}",
-    )
+    if used:
+        ways = "a coarser --resolution" if execution.low_mem else "--low-mem or a coarser --resolution"
+        refuse_excess(f"A run of {max(largest)} volumes", used, available, [ways])
 
 
 def _is_used(node: str, images: Preprocessing) -> bool:

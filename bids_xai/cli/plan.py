@@ -16,7 +16,7 @@ from bids_xai.bids.exchange import parse_exchange_within, with_blocks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.cli.estimate import Size, estimate_seconds
-from bids_xai.cli.memory import check_group_memory, group_memory
+from bids_xai.cli.memory import check_group_memory, group_memory, largest
 from bids_xai.cli.resources import Resources
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.images import masking
@@ -139,10 +139,10 @@ def print_plan(
         elif smallest > alpha:
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     memory = group_memory(settings, design, n_voxels, Resources(n_procs, memory_gb))
-    largest = max(memory.gb, key=lambda node: memory.gb[node])
+    node = largest(memory.gb)
     print(
-        f"Memory of one process: about {memory.gb['chunks']:.1f} GB, of the largest ({largest}) "
-        f"{memory.gb[largest]:.1f} GB" + (f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else "")
+        f"Memory of one process: about {memory.gb['chunks']:.1f} GB, of the largest ({node}) "
+        f"{memory.gb[node]:.1f} GB" + (f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else "")
     )
     disk = group_work_bytes(len(rows), n_voxels, len(design.classes), settings)
     print(f"Work folder of the group level: about {disk / 1e6:.0f} MB")
