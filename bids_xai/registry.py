@@ -10,7 +10,7 @@ import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from bids_xai.errors import InputError
 
@@ -30,14 +30,39 @@ class Entry:
         return getattr(importlib.import_module(module), attribute)
 
 
-class Registry(Mapping[str, Entry]):
+@dataclass(frozen=True)
+class Attribution(Entry):
+    """A method that gives every voxel a value, and what is to be known of these values.
+
+    Parameters
+    ----------
+    scale
+        What the size of a whole map follows, in words that finish "the size of its maps follows ...".
+    scale_has_meaning
+        Whether maps of different classifiers, participants or classes may be compared as they are. Where it
+        is false, they are compared as shares, ``R_i / sum_j |R_j|``
+        (:func:`bids_xai.attribution.shares.as_shares`): else a test says how large the output is, not where
+        a classifier looked.
+    sums_to_output
+        Whether a map is meant to sum to the output that it explains.
+    """
+
+    scale: str = ""
+    scale_has_meaning: bool = True
+    sums_to_output: bool = False
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Registry(Mapping[str, E], Generic[E]):
     """Entries of one kind by name; an unknown name is refused with the nearest known one."""
 
-    def __init__(self, kind: str, *entries: Entry) -> None:
+    def __init__(self, kind: str, *entries: E) -> None:
         self.kind = kind
         self._entries = {entry.name: entry for entry in entries}
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> E:
         try:
             return self._entries[name]
         except KeyError:

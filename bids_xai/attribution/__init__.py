@@ -5,35 +5,52 @@ shape (n, x, y, z), for volumes ``x`` of shape (n, 1, x, y, z) and the output th
 (:class:`bids_xai.attribution.starts.Start`); its keyword-only parameters are its options on the command line.
 """
 
-from bids_xai.registry import Entry, Registry
+from bids_xai.registry import Attribution, Registry
+
+# What maps are averaged, compared and tested as: shares where the scale has no meaning, or as they are.
+SHARE, RAW = "share", "raw"
+MAP_VALUES = (SHARE, RAW)
+
+_OUTPUT = "the output that is explained, to which they sum: it is larger where labels could be learnt"
+_CHANGE = "the output that is explained: a drop can be as large as it is"
+_SLOPE = (
+    "the slope of the output, which is steeper where labels could be learnt, and next to nothing for a "
+    "probability near 0 or 1"
+)
 
 IMPORTANCES = Registry(
     "importance measure",
-    Entry("W", "bids_xai.attribution.linear:weights", "weights", "Pereira et al. 2009"),
-    Entry(
+    Attribution("W", "bids_xai.attribution.linear:weights", "weights", "Pereira et al. 2009"),
+    Attribution(
         "Haufe",
         "bids_xai.attribution.patterns:haufe_pattern",
         "activation pattern of the weights in the training samples",
         "Haufe et al. 2014, equation 6",
     ),
-    Entry("WX", "bids_xai.attribution.linear:weights_input", "weight x input", "Polyn et al. 2005"),
-    Entry(
+    Attribution("WX", "bids_xai.attribution.linear:weights_input", "weight x input", "Polyn et al. 2005"),
+    Attribution(
         "OD",
         "bids_xai.attribution.linear:output_difference",
         "change of the class's output when the voxel is set to zero",
         "Gotsopoulos et al. 2018, section 2.8",
     ),
-    Entry(
+    Attribution(
         "LRP-W2",
         "bids_xai.attribution.linear:relevance_w2",
         "layer-wise relevance propagation, squared-weights rule",
         "Montavon et al. 2017",
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
     ),
-    Entry(
+    Attribution(
         "LRP-z",
         "bids_xai.attribution.linear:relevance_z",
         "layer-wise relevance propagation, z rule",
         "Bach et al. 2015",
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
     ),
 )
 
@@ -42,70 +59,123 @@ _BACH = "Bach et al. 2015, doi:10.1371/journal.pone.0130140"
 _ZEILER = "Zeiler and Fergus 2014, section 4.2"
 EXPLANATIONS = Registry(
     "explanation",
-    Entry(
+    Attribution(
         "saliency",
         "bids_xai.attribution.gradients:saliency",
         "absolute value of the gradient",
         "Simonyan et al. 2014",
+        scale=_SLOPE,
+        scale_has_meaning=False,
     ),
-    Entry(
+    Attribution(
         "gradient-x-input",
         "bids_xai.attribution.gradients:gradient_x_input",
         "gradient times input",
         "Shrikumar et al. 2016",
+        scale=_SLOPE,
+        scale_has_meaning=False,
+        sums_to_output=True,
     ),
-    Entry(
+    Attribution(
         "integrated-gradients",
         "bids_xai.attribution.gradients:integrated_gradients",
         "mean gradient on the way from a baseline, times the way",
         "Sundararajan et al. 2017, equation 3",
+        scale=_CHANGE,
+        scale_has_meaning=False,
     ),
-    Entry(
+    Attribution(
         "guided-backprop",
         "bids_xai.attribution.gradients:guided_backprop",
         "gradient of which rectifiers let only positive values pass",
         "Springenberg et al. 2015",
+        scale=_SLOPE,
+        scale_has_meaning=False,
     ),
-    Entry(
+    Attribution(
         "grad-cam",
         "bids_xai.attribution.gradcam:grad_cam",
         "activations of a layer weighted with their mean gradient, rectified",
         "Selvaraju et al. 2017, equations 1 and 2",
+        scale=_SLOPE,
+        scale_has_meaning=False,
     ),
-    Entry(
+    Attribution(
         "guided-grad-cam",
         "bids_xai.attribution.gradcam:guided_grad_cam",
         "Grad-CAM times guided backpropagation",
         "Selvaraju et al. 2017, section 3.2",
+        scale=_SLOPE,
+        scale_has_meaning=False,
     ),
-    Entry("deep-taylor", f"{_LRP}:deep_taylor", "deep Taylor decomposition, z+ rule", "Montavon et al. 2017"),
-    Entry("lrp-0", f"{_LRP}:lrp_0", "layer-wise relevance propagation, basic rule", _BACH),
-    Entry("lrp-epsilon", f"{_LRP}:lrp_epsilon", "layer-wise relevance propagation, epsilon rule", _BACH),
-    Entry(
-        "lrp-alpha-beta", f"{_LRP}:lrp_alpha_beta", "layer-wise relevance propagation, alpha-beta rule", _BACH
+    Attribution(
+        "deep-taylor",
+        f"{_LRP}:deep_taylor",
+        "deep Taylor decomposition, z+ rule",
+        "Montavon et al. 2017",
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
     ),
-    Entry(
+    Attribution(
+        "lrp-0",
+        f"{_LRP}:lrp_0",
+        "layer-wise relevance propagation, basic rule",
+        _BACH,
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
+    ),
+    Attribution(
+        "lrp-epsilon",
+        f"{_LRP}:lrp_epsilon",
+        "layer-wise relevance propagation, epsilon rule",
+        _BACH,
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
+    ),
+    Attribution(
+        "lrp-alpha-beta",
+        f"{_LRP}:lrp_alpha_beta",
+        "layer-wise relevance propagation, alpha-beta rule",
+        _BACH,
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
+    ),
+    Attribution(
         "lrp-gamma",
         f"{_LRP}:lrp_gamma",
         "layer-wise relevance propagation, gamma rule",
         "Montavon et al. 2019",
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
     ),
-    Entry(
+    Attribution(
         "lrp-composite",
         f"{_LRP}:lrp_composite",
         "layer-wise relevance propagation with a rule for every kind of layer",
         "Montavon et al. 2019; Kohlbrenner et al. 2020",
+        scale=_OUTPUT,
+        scale_has_meaning=False,
+        sums_to_output=True,
     ),
-    Entry(
+    Attribution(
         "occlusion",
         "bids_xai.attribution.occlusion:occlusion",
         "drop of the output when a box is covered, mean over the boxes that cover the voxel",
         _ZEILER,
+        scale=_CHANGE,
+        scale_has_meaning=False,
     ),
-    Entry(
+    Attribution(
         "region-occlusion",
         "bids_xai.attribution.occlusion:region_occlusion",
         "drop of the output when a region of an atlas is covered",
         _ZEILER,
+        scale=_CHANGE,
+        scale_has_meaning=False,
     ),
 )

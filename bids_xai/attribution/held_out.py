@@ -11,12 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from bids_xai.attribution import EXPLANATIONS
 from bids_xai.attribution.explain import Explanation, explain
 from bids_xai.attribution.heatmaps import Codes, explained_classes, group_members, group_sums
 from bids_xai.attribution.starts import Start
-
-# Explanations whose values are meant to sum to the output. (Integrated gradients sum to its change.)
-ADDITIVE = ("lrp-", "deep-taylor", "gradient-x-input")
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def explain_fold(
                 layer=layer,
                 filter=filter,
             )
-            if explanation.name.startswith(ADDITIVE):
+            if EXPLANATIONS[explanation.name].sums_to_output:
                 total = maps.sum(axis=(1, 2, 3), dtype=np.float64)
                 result.residuals[run, number] = np.abs(total - scores) / np.maximum(np.abs(scores), 1e-12)
             magnitude = np.abs(maps).sum(axis=(1, 2, 3), dtype=np.float64)

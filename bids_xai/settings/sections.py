@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_xai.attribution import IMPORTANCES
+from bids_xai.attribution import IMPORTANCES, MAP_VALUES, SHARE
 from bids_xai.decoding import SPLITS
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.models import MODELS
@@ -247,6 +247,15 @@ class Inference:
         "held-out samples that a class's map averages: those of the 'class', or 'all'",
         str,
         choices=lambda: ("class", "all"),
+    )
+    map_values: str = option(
+        SHARE,
+        "what maps are averaged, compared and tested as: each divided by the sum of its absolute values "
+        "('share') where the scale of the method says how large an output is and not where a classifier "
+        "looked, or all as they are ('raw', which can give false positives everywhere, or hide all that is "
+        "there)",
+        str,
+        choices=lambda: MAP_VALUES,
     )
     n_runs: int = option(100, "trainings on the true labels (default: 100; networks: 1)", int, minimum=1)
     n_permutations: int = option(
