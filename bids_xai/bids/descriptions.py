@@ -79,8 +79,13 @@ def write_tsv(
         }
         write_json(path.with_suffix(".json"), explained)
     with steady_file(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+        temporary.write_text(tsv_text(table), encoding="utf-8")
     return path
+
+
+def tsv_text(table: pd.DataFrame) -> str:
+    """Return a table as the text of a BIDS TSV file, without its index."""
+    return str(table.to_csv(None, sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
 
 
 def write_description(

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from bids_xai.bids.checks import Problems
+from bids_xai.bids.sample_files import check_written, stacked_rows
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
@@ -90,6 +94,25 @@ def find_samples(
     if strict:
         _check(output_dir, found, chosen, labels)
     return sorted(chosen, key=lambda item: (item.subject, item.session, item.task, item.run))
+
+
+def written_rows(found: Sequence[SampleSet]) -> pd.DataFrame:
+    """Return the rows of participant-level results one below the other, once their files belong together.
+
+    Raises
+    ------
+    InputError
+        Image, rows or mask of some are not those that their sidecars describe; all of these are named.
+    """
+    problems = Problems()
+    for item in found:
+        try:
+            check_written(item.samples, item.mask)
+        except InputError as error:
+            problems.add(error)
+    problems.raise_any()
+    rows = stacked_rows([item.rows for item in found], [item.samples for item in found])
+    return rows.drop(columns=["image", "volume"])
 
 
 def _read(output_dir: Path, sidecar: Path) -> SampleSet:

@@ -13,7 +13,7 @@ import pandas as pd
 from bids_xai.bids.covariates import column_of, with_covariates
 from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
-from bids_xai.bids.results import SampleSet
+from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.memory import networks_memory, refuse_excess
 from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
 from bids_xai.cli.plugins import device_here, planned_device
@@ -26,7 +26,6 @@ from bids_xai.errors import InputError
 from bids_xai.images.grids import downsample
 from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
 from bids_xai.registry import nearest_name
-from bids_xai.reports.results import read_table
 from bids_xai.settings import Settings
 
 _CALIBRATION_UPDATES = 2
@@ -107,8 +106,7 @@ def plan_networks(
         names, rows = expected_rows(settings, subjects, bids_dir)
     else:
         names = class_names(settings, found)
-        rows = pd.concat([read_table(item.rows) for item in found], ignore_index=True)
-        rows = rows.fillna({"session": "", "task": "", "run": ""})
+        rows = written_rows(found)
     columns = [*network.stratify, *network.undersample, *([network.biomarker] if network.biomarker else [])]
     rows = with_covariates(rows, bids_dir / "participants.tsv", [column_of(name) for name in columns])
     design, kept = network_design(

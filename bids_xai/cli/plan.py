@@ -14,7 +14,7 @@ from bids_xai.bids.engines import ALIGNED, choose_engine
 from bids_xai.bids.events import parse_classes, resolve_classes, sample_rows
 from bids_xai.bids.exchange import parse_exchange_within, with_blocks
 from bids_xai.bids.query import SubjectRecord
-from bids_xai.bids.results import SampleSet
+from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.estimate import Size, estimate_seconds
 from bids_xai.cli.memory import check_group_memory, group_memory, largest
 from bids_xai.cli.resources import Resources
@@ -26,7 +26,6 @@ from bids_xai.inference.null import kept_values
 from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
 from bids_xai.inference.tail import check_exceedances
 from bids_xai.inference.thresholds import rank
-from bids_xai.reports.results import read_table
 from bids_xai.settings import Settings
 
 # nipype's own files.
@@ -62,8 +61,7 @@ def plan_group(
         names, rows = expected_rows(settings, subjects, bids_dir)
     else:
         names = class_names(settings, found)
-        rows = pd.concat([read_table(item.rows) for item in found], ignore_index=True)
-        rows = rows.fillna({"session": "", "task": "", "run": ""})
+        rows = written_rows(found)
     decoding, inference = settings.decoding, settings.inference
     design, kept = make_design(
         rows,

@@ -101,6 +101,13 @@ def _chosen(
     images: Sequence[nb.spatialimages.SpatialImage], kept: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, npt.NDArray]]:
     """Give the row and the volume of every chosen sample, reading one volume at a time."""
+    n_volumes = sum(image.shape[3] for image in images)
+    if len(kept) and int(kept.max()) >= n_volumes:
+        raise InputError(
+            f"There are {n_volumes} volumes, and sample {int(kept.max()) + 1} is asked for.",
+            "one row for every volume",
+            "run the participant level again",
+        )
     rows = {int(sample): row for row, sample in enumerate(kept)}
     for sample, volume in enumerate(volume for image in images for volume in volumes(image)):
         if sample in rows:

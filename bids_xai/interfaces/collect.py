@@ -7,7 +7,6 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
-import pandas as pd
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
@@ -20,12 +19,12 @@ from nipype.interfaces.base import (
 from threadpoolctl import threadpool_limits
 
 from bids_xai.atomic import reserve
+from bids_xai.bids.sample_files import check_collected, stacked_rows
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.design import make_design
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_samples, varying_voxels
 from bids_xai.inference.permutation import natural_scheme
-from bids_xai.reports.results import read_table
 
 
 class CollectSamples(SimpleInterface):
@@ -61,10 +60,8 @@ class CollectSamples(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
-        tables = [
-            read_table(Path(path)).fillna({"session": "", "task": "", "run": ""}) for path in inputs.in_rows
-        ]
-        rows = pd.concat(tables, ignore_index=True)
+        check_collected(inputs.in_samples, inputs.in_masks)
+        rows = stacked_rows(inputs.in_rows, inputs.in_samples).drop(columns=["image", "volume"])
         design, kept = make_design(
             rows,
             classes=inputs.classes if isdefined(inputs.classes) else (),

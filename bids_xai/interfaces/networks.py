@@ -22,6 +22,7 @@ from nipype.interfaces.base import (
 
 from bids_xai.atomic import reserve
 from bids_xai.bids.covariates import with_covariates
+from bids_xai.bids.sample_files import check_collected, stacked_rows
 from bids_xai.decoding import partitions as draw
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_design import network_design
@@ -80,14 +81,9 @@ class CollectVolumes(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
-        tables = [
-            read_table(Path(path)).fillna({"session": "", "task": "", "run": ""}) for path in inputs.in_rows
-        ]
-        sizes = [len(table) for table in tables]
-        rows = pd.concat(tables, ignore_index=True)
-        # Where every sample lies, for reports that show a heatmap over it.
-        rows["image"] = np.repeat(np.arange(len(sizes)), sizes)
-        rows["volume"] = np.concatenate([np.arange(size) for size in sizes])
+        check_collected(inputs.in_samples, inputs.in_masks)
+        # Reports that show a heatmap over a sample need to know where it lies.
+        rows = stacked_rows(inputs.in_rows, inputs.in_samples)
         participants = Path(inputs.in_participants) if isdefined(inputs.in_participants) else None
         rows = with_covariates(rows, participants, inputs.columns if isdefined(inputs.columns) else ())
         design, kept = network_design(

@@ -21,7 +21,7 @@ from nipype.interfaces.base import (
 
 from bids_xai import reports
 from bids_xai.atomic import named_twice, steady_file
-from bids_xai.bids.descriptions import write_json, write_tsv
+from bids_xai.bids.descriptions import write_json
 from bids_xai.bids.events import ROW_COLUMNS
 from bids_xai.bids.exchange import DESCRIPTION, with_blocks
 from bids_xai.bids.group import GroupResults, write_group
@@ -35,6 +35,7 @@ from bids_xai.bids.preprocessed import (
     of_contrast,
     output_path,
 )
+from bids_xai.bids.sample_files import write_samples
 from bids_xai.bids.sidecars import relative_source, samples_metadata
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
@@ -44,8 +45,7 @@ from bids_xai.reports.results import read_table
 class WriteSamples(SimpleInterface):
     """Write the samples of a subject, its mask and its report as BIDS derivatives.
 
-    A run's sidecar is written after its image and rows, and each file whole or not at all, so that what has a
-    sidecar is complete.
+    See :func:`bids_xai.bids.sample_files.write_samples`: what has a sidecar is complete.
     """
 
     class _InputSpec(BaseInterfaceInputSpec):
@@ -96,14 +96,17 @@ class WriteSamples(SimpleInterface):
                 repetition_time=inputs.repetition_time[index] if isdefined(inputs.repetition_time) else None,
             )
             sample = metadata["Sample"]
-            target = out / samples_path(entity, sample)
-            _copy(inputs.in_samples[index], target)
-            write_tsv(out / samples_path(entity, sample, ".tsv"), rows)
             columns = {
                 **ROW_COLUMNS,
                 **dict.fromkeys(rows.columns.difference(list(ROW_COLUMNS)), DESCRIPTION),
             }
-            write_json(out / samples_path(entity, sample, ".json"), {**metadata, **columns})
+            target = write_samples(
+                Path(inputs.in_samples[index]),
+                rows,
+                out / samples_path(entity, sample),
+                {**metadata, **columns},
+                out / mask,
+            )
             written.append(str(target))
         self._results["out_samples"] = written
         self._results["out_report"] = str(reports.write_subject_report(out, inputs.subject))
