@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,18 @@ from bids_xai.settings import (
     model_of,
     options_of,
     preset_names,
+    refuse_unused,
     resolve,
+    unused,
 )
+from bids_xai.settings.applies import ANATOMICAL, BOLD, NETWORKS, SOFTMAX
+from bids_xai.settings.files import Layer
 
+LOGGER = logging.getLogger("bids_xai")
+COMMAND_LINE, PRESET = "Command line", "Preset "
 LEVELS = ("participant", "group")
+# Options are listed by what they apply to.
+_KINDS = (SOFTMAX, NETWORKS, BOLD, ANATOMICAL)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,41 @@ class Request:
     reports_only: bool = False
     boilerplate_only: bool = False
     verbosity: int = 0
+    asked: Mapping[str, Layer] = field(default_factory=dict)
+
+    def check_used(self, *, warn: bool = True) -> None:
+        """Refuse options that what was chosen does not use; those of a preset are named in a warning.
+
+        Settings that depend on the input decide once they are filled in.
+
+        Raises
+        ------
+        InputError
+            An option is not used.
+        """
+        for origin, layer in self.asked.items():
+            if origin == COMMAND_LINE:
+                refuse_unused(self.settings, layer, origin)
+                continue
+            if not origin.startswith(PRESET):
+                # A file may write defaults down.
+                refuse_unused(self.settings, self._changed(layer), origin)
+                continue
+            names = [f"--{name.replace('_', '-')}" for name, *_ in unused(self.settings, layer)]
+            if names and warn:
+                LOGGER.warning("%s: %s are not used with what was chosen besides.", origin, ", ".join(names))
+
+    def _changed(self, layer: Layer) -> Layer:
+        """Return the values of a layer that differ from the defaults of the model."""
+        defaults = resolve({"decoding": {"model": self.settings.decoding.model}})
+        return {
+            section: {
+                name: value
+                for name, value in values.items()
+                if value != getattr(getattr(defaults, section), name)
+            }
+            for section, values in layer.items()
+        }
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,9 +121,12 @@ def build_parser() -> argparse.ArgumentParser:
     sources.add_argument("--config-file", type=Path, metavar="TOML", help="file of settings")
     for section in SECTIONS:
         title = f"{section.capitalize()}: {(SECTIONS[section].__doc__ or '').splitlines()[0]}"
-        group = parser.add_argument_group(title)
+        groups = {None: parser.add_argument_group(title)}
         for name, details in options_of(SECTIONS[section]).items():
-            add_option(group, name, details)
+            kind = next((rule for rule in details.applies if rule in _KINDS), None)
+            if kind not in groups:
+                groups[kind] = parser.add_argument_group(f"{section.capitalize()} (with {kind.words})")
+            add_option(groups[kind], name, details)
     return parser
 
 
@@ -94,16 +141,17 @@ def parse(argv: Sequence[str]) -> Request:
         A preset, a settings file or a value is wrong.
     """
     arguments = vars(build_parser().parse_args([with_dashes(word) for word in argv]))
-    layers = []
+    asked: dict[str, Layer] = {}
     if arguments["preset"]:
-        layers.append(load_preset(arguments["preset"]))
+        asked[f"{PRESET}{arguments['preset']}"] = load_preset(arguments["preset"])
     if arguments["config_file"]:
-        layers.append(load_file(arguments["config_file"]))
-    layers.append(given(arguments))
+        asked[str(arguments["config_file"])] = load_file(arguments["config_file"])
+    asked[COMMAND_LINE] = given(arguments)
+    layers = list(asked.values())
     if arguments["sloppy"]:
         sloppy = SLOPPY if model_of(*layers) == "softmax" else SLOPPY_NETWORK
         layers.insert(1 if arguments["preset"] else 0, load_preset(sloppy))
-    return Request(
+    request = Request(
         bids_dir=arguments["bids_dir"].absolute(),
         output_dir=arguments["output_dir"].absolute(),
         levels=tuple(level for level in LEVELS if level in arguments["levels"]),
@@ -112,7 +160,10 @@ def parse(argv: Sequence[str]) -> Request:
         reports_only=arguments["reports_only"],
         boilerplate_only=arguments["boilerplate_only"],
         verbosity=arguments["verbose"],
+        asked=asked,
     )
+    request.check_used(warn=False)
+    return request
 
 
 def add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> None:
@@ -125,6 +176,9 @@ def add_option(group: argparse._ArgumentGroup, name: str, details: Option) -> No
         return
     choices = tuple(details.choices()) if details.choices is not None else ()
     described = f"{details.help} [{', '.join(choices)}]" if choices else details.help
+    others = [rule.words for rule in details.applies if rule not in _KINDS]
+    if others:
+        described += f" (with {' and '.join(others)})"
     group.add_argument(
         *flags,
         type=str if details.kind is dict else details.kind,
@@ -139,7 +193,7 @@ def given(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the settings that were on the command line, by section, in their proper types."""
     return {
         section: {
-            name: details.check(f"--{name.replace('_', '-')}", arguments[name], "Command line")
+            name: details.check(f"--{name.replace('_', '-')}", arguments[name], COMMAND_LINE)
             for name, details in options_of(SECTIONS[section]).items()
             if name in arguments
         }

@@ -128,6 +128,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
         if not nodes_run_elsewhere:
             check_participants_memory(settings, subjects, resources(settings.execution))
     request = replace(request, settings=settings)
+    request.check_used()
     found = [] if subjects else find_written(request)
     if "group" in request.levels:
         plan = plan_networks if settings.is_network else plan_group

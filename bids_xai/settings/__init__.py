@@ -1,5 +1,6 @@
 """What the user asked for: frozen dataclasses, TOML files, presets."""
 
+from bids_xai.settings.applies import refuse_unused, unused
 from bids_xai.settings.files import (
     SECTIONS,
     SLOPPY,
@@ -27,6 +28,8 @@ __all__ = [
     "options_of",
     "parse_toml",
     "preset_names",
+    "refuse_unused",
     "resolve",
+    "unused",
     "write_file",
 ]

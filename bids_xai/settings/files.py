@@ -13,6 +13,7 @@ from bids_xai.atomic import whole_file
 from bids_xai.errors import InputError
 from bids_xai.models import MODELS
 from bids_xai.registry import nearest_name
+from bids_xai.settings.applies import unused
 from bids_xai.settings.network import Network
 from bids_xai.settings.options import options_of
 from bids_xai.settings.sections import Decoding, Execution, Inference, Preprocessing, Samples, Selection
@@ -143,11 +144,17 @@ def model_of(*layers: Layer) -> str:
 
 
 def write_file(settings: Settings, path: Path) -> None:
-    """Write the settings so that ``--config-file`` gives them back; paths are made absolute."""
+    """Write the settings that are used so that ``--config-file`` gives them back; paths are made absolute."""
     import tomli_w
 
+    tables = settings.tables()
+    left_out = {name for name, *_ in unused(settings, tables)}
+    used = {
+        section: {name: value for name, value in values.items() if name not in left_out}
+        for section, values in tables.items()
+    }
     with whole_file(path) as temporary:
-        temporary.write_text(tomli_w.dumps(settings.tables()), encoding="utf-8")
+        temporary.write_text(tomli_w.dumps({name: table for name, table in used.items() if table}), "utf-8")
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from bids_xai.attribution import EXPLANATIONS
+from bids_xai.settings.applies import NETWORKS, Applies
 from bids_xai.settings.options import option
+
+_HOLDOUT = Applies("cv", to=("holdout",))
+_SEARCH = Applies("random_search")
 
 
 @dataclass(frozen=True)
 class Network:
     """Networks on whole volumes (--model other than softmax)."""
+
+    APPLIES: ClassVar[tuple[Applies, ...]] = (NETWORKS,)
 
     model_options: tuple[str, ...] = option(
         (), "options of the network's factory, such as dropout=0.3", str, nargs="+", metavar="NAME=VALUE"
@@ -23,10 +30,15 @@ class Network:
         choices=lambda: ("none", "minmax", "zscore", "max"),
     )
     test_size: float = option(
-        0.2, "share of the people that --cv holdout leaves out", float, minimum=0.01, maximum=0.9
+        0.2,
+        "share of the people that --cv holdout leaves out",
+        float,
+        minimum=0.01,
+        maximum=0.9,
+        applies=(_HOLDOUT,),
     )
     test_first_session: bool = option(
-        False, "--cv holdout tests on the first session of every person only", bool
+        False, "--cv holdout tests on the first session of every person only", bool, applies=(_HOLDOUT,)
     )
     validation_size: float = option(
         0.15,
@@ -65,7 +77,11 @@ class Network:
         choices=lambda: ("none", "cosine", "inverse-time"),
     )
     learning_rate_decay: float = option(
-        0.0, "learning rate / (1 + DECAY x updates) with --schedule inverse-time", float, minimum=0
+        0.0,
+        "learning rate / (1 + DECAY x updates) with --schedule inverse-time",
+        float,
+        minimum=0,
+        applies=(Applies("schedule", to=("inverse-time",)),),
     )
     max_epochs: int = option(100, "epochs at most", int, minimum=1)
     patience: int = option(8, "epochs without a better validation that end the training", int, minimum=1)
@@ -87,6 +103,7 @@ class Network:
         str,
         nargs="+",
         choices=lambda: ("x", "y", "z"),
+        applies=(Applies("max_shift"),),
     )
     class_weights: bool = option(
         False, "weigh classes by the inverse of their number of training samples", bool
@@ -101,6 +118,7 @@ class Network:
         str,
         nargs="+",
         metavar="NAME",
+        applies=(Applies("pretrained"),),
     )
     random_search: int = option(
         0,
@@ -109,13 +127,13 @@ class Network:
         minimum=0,
     )
     search_batch_size: tuple[int, ...] = option(
-        (4, 6, 12), "minibatches of --random-search", int, nargs="+", minimum=1
+        (4, 6, 12), "minibatches of --random-search", int, nargs="+", minimum=1, applies=(_SEARCH,)
     )
     search_learning_rate: tuple[float, ...] = option(
-        (1e-4, 5e-5), "learning rates of --random-search", float, nargs="+", minimum=0
+        (1e-4, 5e-5), "learning rates of --random-search", float, nargs="+", minimum=0, applies=(_SEARCH,)
     )
     search_patience: tuple[int, ...] = option(
-        (12, 16), "patiences of --random-search", int, nargs="+", minimum=1
+        (12, 16), "patiences of --random-search", int, nargs="+", minimum=1, applies=(_SEARCH,)
     )
     baseline: tuple[str, ...] = option(
         (),
@@ -149,7 +167,13 @@ class Network:
         str,
         metavar="LAYER",
     )
-    explain_filter: int = option(0, "number of the filter of --explain-layer, from 0", int, minimum=0)
+    explain_filter: int = option(
+        0,
+        "number of the filter of --explain-layer, from 0",
+        int,
+        minimum=0,
+        applies=(Applies("explain_layer"),),
+    )
     visualise: tuple[str, ...] = option(
         (),
         "filters of inner layers whose preferred image is searched for (activation maximisation)",
@@ -176,15 +200,21 @@ class Network:
         "scored against them",
         Path,
     )
-    lesion_label: str = option("lesion", "label of the masks in --lesion-masks", str)
+    lesion_label: str = option(
+        "lesion", "label of the masks in --lesion-masks", str, applies=(Applies("lesion_masks"),)
+    )
     biomarker: str | None = option(
         None,
         "column of participants.tsv that every region's relevance is correlated with",
         str,
         metavar="COLUMN",
+        applies=(Applies("atlas"),),
     )
     merge_sides: bool = option(
-        False, "the region tables take the same region of the left and the right side as one", bool
+        False,
+        "the region tables take the same region of the left and the right side as one",
+        bool,
+        applies=(Applies("atlas"),),
     )
     trust: bool = option(
         True, "randomise the network's parameters layer by layer and delete voxels by relevance", bool

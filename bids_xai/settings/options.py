@@ -11,6 +11,7 @@ from typing import Any
 
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
+from bids_xai.settings.applies import Applies
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Option:
         One-letter alias, such as ``"-w"``.
     metavar
         Name(s) of the value in ``--help``.
+    applies
+        Settings with which the option is used, all of them; with others it is refused.
     """
 
     help: str
@@ -47,6 +50,7 @@ class Option:
     maximum: float | None = None
     short: str | None = None
     metavar: str | tuple[str, ...] | None = None
+    applies: tuple[Applies, ...] = ()
 
     def check(self, name: str, value: Any, origin: str) -> Any:
         """Return ``value`` in its proper type, or refuse it naming where it came from."""
@@ -111,4 +115,11 @@ def option(default: Any, help: str, kind: type, **details: Any) -> Any:  # noqa:
 
 def options_of(section: type) -> dict[str, Option]:
     """Return the options of a settings dataclass by field name."""
-    return {f.name: f.metadata["option"] for f in dataclasses.fields(section)}
+    common: tuple[Applies, ...] = getattr(section, "APPLIES", ())
+    found = {f.name: f.metadata["option"] for f in dataclasses.fields(section)}
+    if not common:
+        return found
+    return {
+        name: dataclasses.replace(details, applies=(*common, *details.applies))
+        for name, details in found.items()
+    }

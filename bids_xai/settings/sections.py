@@ -10,8 +10,14 @@ from bids_xai.attribution import IMPORTANCES, MAP_VALUES, SHARE
 from bids_xai.decoding import SPLITS
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.models import MODELS
+from bids_xai.settings.applies import ANATOMICAL, BOLD, SOFTMAX, Applies
 from bids_xai.settings.options import option
-from bids_xai.workflows import ENGINES, IMAGE_PORTS, PROFILES
+from bids_xai.workflows import ENGINES, IMAGE_PORTS, PROFILES, RAW_ENGINES
+
+_RAW = Applies("preproc", to=tuple(RAW_ENGINES))
+_ANTS = Applies("preproc", to=("ants",))
+_FSL = Applies("preproc", to=("fsl",))
+_GROUPED = Applies("cv", to=("kfold", "holdout"))
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Selection:
         (), "participants to analyse, with or without 'sub-' (default: all)", str, nargs="+", metavar="LABEL"
     )
     session_label: tuple[str, ...] = option((), "sessions to analyse", str, nargs="+", metavar="LABEL")
-    task_id: tuple[str, ...] = option((), "tasks to analyse", str, nargs="+", metavar="TASK")
+    task_id: tuple[str, ...] = option((), "tasks to analyse", str, nargs="+", metavar="TASK", applies=(BOLD,))
     run_id: tuple[str, ...] = option((), "runs to analyse", str, nargs="+", metavar="RUN")
     bids_filter_file: Path | None = option(
         None,
@@ -70,6 +76,7 @@ class Preprocessing:
         "'none' only moves it to the centre (default: syn, with 'fsl' affine)",
         str,
         choices=lambda: ("none", "rigid", "affine", "syn"),
+        applies=(_RAW,),
     )
     registration_profile: str = option(
         "quick",
@@ -78,12 +85,21 @@ class Preprocessing:
         "'sloppy' for trying out",
         str,
         choices=lambda: PROFILES,
+        applies=(_ANTS,),
     )
     coregistration: str = option(
-        "rigid", "how BOLD, FLAIR and T2w are brought to the T1w", str, choices=lambda: ("rigid", "affine")
+        "rigid",
+        "how BOLD, FLAIR and T2w are brought to the T1w",
+        str,
+        choices=lambda: ("rigid", "affine"),
+        applies=(_ANTS,),
     )
     dof: int = option(
-        9, "degrees of freedom of an affine registration with 'fsl': 6, 7, 9 or 12", int, minimum=6
+        9,
+        "degrees of freedom of an affine registration with 'fsl': 6, 7, 9 or 12",
+        int,
+        minimum=6,
+        applies=(_FSL,),
     )
     registration_study: bool = option(
         False,
@@ -116,10 +132,15 @@ class Preprocessing:
         "how the values of an anatomical image are scaled: to [0, 1], by their maximum, or not",
         str,
         choices=lambda: ("minmax", "max", "none"),
+        applies=(ANATOMICAL,),
     )
-    detrend: bool = option(True, "remove each run's linear trend", bool)
+    detrend: bool = option(True, "remove each run's linear trend", bool, applies=(BOLD,))
     high_pass: float | None = option(
-        None, "high-pass cut-off in Hz (discrete cosines); 0: none (default: 1/128)", float, minimum=0
+        None,
+        "high-pass cut-off in Hz (discrete cosines); 0: none (default: 1/128)",
+        float,
+        minimum=0,
+        applies=(BOLD,),
     )
     high_pass_sigma: float | None = option(
         None,
@@ -127,11 +148,18 @@ class Preprocessing:
         "of --high-pass",
         float,
         minimum=0.5,
+        applies=(BOLD,),
     )
     confounds: tuple[str, ...] = option(
-        (), "columns of the confounds file to regress out; shell wildcards allowed", str, nargs="+"
+        (),
+        "columns of the confounds file to regress out; shell wildcards allowed",
+        str,
+        nargs="+",
+        applies=(BOLD,),
     )
-    standardize: bool = option(True, "scale each voxel's run to zero mean and unit variance", bool)
+    standardize: bool = option(
+        True, "scale each voxel's run to zero mean and unit variance", bool, applies=(BOLD,)
+    )
 
 
 @dataclass(frozen=True)
@@ -159,12 +187,14 @@ class Samples:
         float,
         minimum=0,
         metavar="SECONDS",
+        applies=(BOLD,),
     )
     sample: str = option(
         "events",
         "'events': a sample is the mean of the volumes in the window; 'volumes': each of them is a sample",
         str,
         choices=lambda: ("events", "volumes"),
+        applies=(BOLD,),
     )
     window: tuple[float, ...] | None = option(
         None,
@@ -173,15 +203,27 @@ class Samples:
         float,
         nargs=2,
         metavar=("START", "STOP"),
+        applies=(BOLD,),
     )
     window_anchor: str = option(
         "onset",
         "what --window is relative to: the event's onset or its end",
         str,
         choices=lambda: ("onset", "offset"),
+        applies=(
+            BOLD,
+            Applies("window"),
+        ),
     )
     hrf_shift: float = option(
-        5.0, "haemodynamic delay in seconds added to the default window (not to --window)", float, minimum=0
+        5.0,
+        "haemodynamic delay in seconds added to the default window (not to --window)",
+        float,
+        minimum=0,
+        applies=(
+            BOLD,
+            Applies("window", unset=True),
+        ),
     )
 
 
@@ -198,7 +240,11 @@ class Decoding:
         choices=lambda: SPLITS,
     )
     n_folds: int = option(
-        5, "number of folds with --cv kfold, of random splits with --cv holdout", int, minimum=1
+        5,
+        "number of folds with --cv kfold, of random splits with --cv holdout",
+        int,
+        minimum=1,
+        applies=(_GROUPED,),
     )
     model: str = option(
         "softmax",
@@ -212,21 +258,23 @@ class Decoding:
         0.005, "step of the gradient descent (default: .005; networks: .0001)", float, minimum=0
     )
     batch_size: int = option(20, "samples in a minibatch (default: 20; networks: 4)", int, minimum=1)
-    n_updates: int = option(10_000, "minibatches in one training", int, minimum=1)
-    l2: float = option(0.0, "weight decay", float, minimum=0)
+    n_updates: int = option(10_000, "minibatches in one training", int, minimum=1, applies=(SOFTMAX,))
+    l2: float = option(0.0, "weight decay", float, minimum=0, applies=(SOFTMAX,))
     clip: float = option(
         0.0,
         "outputs are clipped to [CLIP, 1 - CLIP] before training takes their errors (Gotsopoulos' code: .01)",
         float,
         minimum=0,
         maximum=0.5,
+        applies=(SOFTMAX,),
     )
-    bias: bool = option(True, "train a bias", bool)
+    bias: bool = option(True, "train a bias", bool, applies=(SOFTMAX,))
     precision: str = option(
         "single",
         "numbers of training and importance: 'double' checks 'single' at twice the time and memory",
         str,
         choices=lambda: ("single", "double"),
+        applies=(SOFTMAX,),
     )
     random_seed: int = option(0, "seed of everything random", int, minimum=0)
 
@@ -241,12 +289,14 @@ class Inference:
         str,
         nargs="+",
         choices=lambda: IMPORTANCES,
+        applies=(SOFTMAX,),
     )
     importance_samples: str = option(
         "class",
         "held-out samples that a class's map averages: those of the 'class', or 'all'",
         str,
         choices=lambda: ("class", "all"),
+        applies=(SOFTMAX,),
     )
     map_values: str = option(
         SHARE,
@@ -269,6 +319,7 @@ class Inference:
         "a second set of permuted trainings, for the reproducibility threshold (0: none; not for networks)",
         int,
         minimum=0,
+        applies=(SOFTMAX,),
     )
     alpha: tuple[float, ...] = option(
         (0.001, 0.01, 0.05), "significance levels", float, nargs="+", minimum=1e-9
@@ -294,6 +345,7 @@ class Inference:
         "what counts as important: large values, or large absolute values",
         str,
         choices=lambda: ("greater", "two-sided"),
+        applies=(SOFTMAX,),
     )
     tail_fit: str = option(
         "none",
@@ -301,6 +353,7 @@ class Inference:
         "distribution fitted to the tail of the null ('gpd'), where it fits",
         str,
         choices=lambda: ("none", "gpd"),
+        applies=(SOFTMAX,),
     )
     stop_after_exceedances: int | None = option(
         None,
@@ -310,11 +363,14 @@ class Inference:
         int,
         minimum=1,
         metavar="H",
+        applies=(SOFTMAX,),
     )
     atlas: tuple[str, ...] = option(
         (), "atlases of the region tables: names, or NIfTI files with a TSV beside them", str, nargs="+"
     )
-    map_scale: float = option(1.0, "factor that written importance maps are multiplied by", float, minimum=0)
+    map_scale: float = option(
+        1.0, "factor that written importance maps are multiplied by", float, minimum=0, applies=(SOFTMAX,)
+    )
 
 
 @dataclass(frozen=True)
@@ -351,6 +407,7 @@ class Execution:
         dict,
         nargs="+",
         metavar="KEY=VALUE",
+        applies=(Applies("use_plugin"),),
     )
     work_dir: Path = option(
         Path("work"), "folder of intermediate results; the same folder resumes a run", Path, short="-w"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from bids_xai.cli.parser import build_parser, parse
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.run import main
 from bids_xai.errors import InputError
-from bids_xai.settings import SECTIONS, options_of
+from bids_xai.settings import SECTIONS, options_of, write_file
 
 
 def test_precedence_is_preset_then_file_then_flags(tmp_path: Path) -> None:
@@ -85,3 +86,71 @@ def test_progress_counts_models_and_prints_plain_lines_off_a_terminal() -> None:
     assert "models/s" in stream.getvalue()
     assert "left" in stream.getvalue()
     assert "\r" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--undersample sex", "a network as --model"),
+        ("--explain saliency", "a network as --model"),
+        ("--lesion-masks /nonexistent", "a network as --model"),
+        ("--no-trust", "a network as --model"),
+        ("--model boehle2019 --n-null 3", "--model softmax"),
+        ("--model boehle2019 --importance WX", "--model softmax"),
+        ("--modality T1w --window 0 3", "--modality bold"),
+        ("--modality T1w --no-detrend", "--modality bold"),
+        ("--scaling max", "an anatomical --modality"),
+        ("--preproc none --dof 7", "--preproc fsl"),
+        ("--preproc derivatives --registration affine", "--preproc ants or fsl"),
+        ("--cv run --n-folds 3", "--cv kfold or holdout"),
+        ("--hrf-shift 3 --window 0 3", "no --window"),
+        ("--window-anchor offset", "--window-anchor with --window"),
+        ("--model boehle2019 --shift-axes x", "--max-shift"),
+        ("--model boehle2019 --cv kfold --test-size 0.3", "--cv holdout"),
+    ],
+)
+def test_options_that_nothing_uses_are_refused(words: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"(?s)which does not use it.*{message}"):
+        parse(["b", "o", "group", *words.split()])
+
+
+def test_options_that_the_input_decides_on_are_checked_once_it_is_known() -> None:
+    request = parse(["b", "o", "participant", "--dof", "7"])
+    known = replace(request.settings.preprocessing, preproc="ants")
+    with pytest.raises(InputError, match="--dof with --preproc ants"):
+        replace(request, settings=replace(request.settings, preprocessing=known)).check_used()
+
+
+def test_a_preset_may_hold_what_is_not_used_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    request = parse(["b", "o", "group", "--preset", "boehle2019", "--model", "softmax"])
+    request.check_used()
+    assert "Preset boehle2019: --test-size" in caplog.text
+
+
+def test_written_settings_of_any_model_can_be_read_again(tmp_path: Path) -> None:
+    for words in ("--preset boehle2019", "--preset emotion-occlusion", "--model softmax", "--sloppy"):
+        request = parse(["b", "o", "group", *words.split()])
+        write_file(request.settings, tmp_path / "config.toml")
+        again = parse(["b", "o", "group", "--config-file", str(tmp_path / "config.toml")])
+        again.check_used()
+        assert again.settings.decoding == request.settings.decoding
+
+
+def test_every_rule_names_a_setting_and_a_value_that_exist() -> None:
+    options = {
+        name: details for section in SECTIONS.values() for name, details in options_of(section).items()
+    }
+    for name, details in options.items():
+        for rule in details.applies:
+            decides = options[rule.setting]
+            assert rule.setting != name
+            if decides.choices is not None:
+                assert {*rule.to, *rule.but_not} <= set(decides.choices()), (name, rule)
+
+
+def test_help_groups_options_by_what_uses_them() -> None:
+    text = build_parser().format_help()
+    _, _, of_networks = text.partition("Network (with a network as --model, such as boehle2019)")
+    assert "--explain-class" in of_networks
+    assert "Inference (with --model softmax):" in text
+    assert "Preprocessing (with --modality bold):" in text
