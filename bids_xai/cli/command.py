@@ -1,47 +1,128 @@
-"""What all long commands have in common: threads, signals and exit codes."""
+"""What all commands have in common: threads, signals, and one boundary where every failure gets its words."""
 
 from __future__ import annotations
 
+import logging
+import platform
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
+from bids_xai import __version__
 from bids_xai.cli.interruption import run_interruptible
 
 _FAILED, _WRONG_INPUT = 1, 2
+# What the user mends: another path, or other rights. Other errors of the system are failures.
+_OF_PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def run_command(program: str, work: Callable[[], int], *, last: bool) -> int:
-    """Return the exit code of a command: that of ``work``, 1 if stopped or a disk is full, 2 for wrong input.
+class Command:
+    """One call of a command.
 
     Parameters
     ----------
     program
         Name of the command in messages.
-    work
-        What to do. It imports what it needs: a signal that comes meanwhile finds its handler, and libraries
-        their number of threads.
-    last
-        Whether the process ends with the command (:func:`run_interruptible`).
+    logs
+        Folder of crash files, once it is known; before, and where it cannot be written, one of the system's
+        for temporary files takes them.
     """
-    return run_interruptible(program, lambda: _coded(program, work), last=last)
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        self.logs: Path | None = None
+
+    def run(self, read: Callable[[], Callable[[], int]], *, last: bool) -> int:
+        """Return the exit code: that of the work, 1 if it fails or is stopped, 2 for wrong usage or input.
+
+        Parameters
+        ----------
+        read
+            Reads the words of the call and returns what to do; only here argparse may end the process, with
+            its own code. Both import what they need: a signal that comes meanwhile finds its handler, and
+            libraries their number of threads.
+        last
+            Whether the process ends with the command
+            (:func:`bids_xai.cli.interruption.run_interruptible`).
+        """
+        return run_interruptible(self.program, lambda: self._guarded(read), last=last)
+
+    def _guarded(self, read: Callable[[], Callable[[], int]]) -> int:
+        from bids_xai.cli.resources import limit_library_threads
+
+        limit_library_threads()
+        try:
+            try:
+                work = read()
+            except SystemExit as stop:
+                # 0 after --help and --version, 2 after a wrong word.
+                return stop.code if isinstance(stop.code, int) else _WRONG_INPUT
+            return work()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary
+            return self._report(error)
+
+    def _report(self, error: BaseException) -> int:
+        from bids_xai.cli.full_disk import FullDiskError, is_full, report_full_disk
+        from bids_xai.errors import InputError
+
+        code = _FAILED
+        if isinstance(error, InputError):
+            text, code = str(error), _WRONG_INPUT
+        elif isinstance(error, FullDiskError):
+            text = str(error)
+        elif isinstance(error, OSError) and is_full(error):
+            report_full_disk(self.program, error)
+            return _FAILED
+        elif isinstance(error, _OF_PATHS) and error.filename is not None:
+            text, code = f"{_named(error)}: {error.strerror}.", _WRONG_INPUT
+        elif isinstance(error, MemoryError):
+            text = f"The memory does not suffice ({_whole(error)}); see {self._crash_file(error)}"
+        else:
+            text = f"{_whole(error)}{_seen_in(error)}; see {self._crash_file(error)}"
+        print(f"{self.program}: error: {text}", file=sys.stderr)
+        return code
+
+    def _crash_file(self, error: BaseException) -> Path | str:
+        """Write what a maintainer needs to know of an error, and return where it is."""
+        name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{self.program}.txt"
+        lines = [
+            f"{self.program} {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
+            f"Command: {sys.argv}\n\n",
+            *traceback.format_exception(error),
+        ]
+        for folder in (self.logs, Path(tempfile.gettempdir())):
+            try:
+                if folder is not None and folder.is_dir():
+                    path = folder / name
+                    path.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+                    return path
+            except OSError as problem:
+                logging.getLogger("bids_xai").debug("%s: %s", folder, problem)
+        return "the lines above" if sys.stderr.write("".join(lines)) else ""
 
 
-def _coded(program: str, work: Callable[[], int]) -> int:
-    from bids_xai.cli.full_disk import FullDiskError, is_full, report_full_disk
-    from bids_xai.cli.resources import limit_library_threads
-    from bids_xai.errors import InputError
+def _named(error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return " and ".join(names)
 
-    limit_library_threads()
-    try:
-        return work()
-    except (InputError, FullDiskError) as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return _WRONG_INPUT if isinstance(error, InputError) else _FAILED
-    except OSError as error:
-        if not is_full(error):
-            raise
-        report_full_disk(program, error)
-        return _FAILED
-    except SystemExit as stop:
-        # argparse leaves this way: 0 after --help and --version, 2 after a wrong word.
-        return stop.code if isinstance(stop.code, int) else _WRONG_INPUT
+
+def _whole(error: BaseException) -> str:
+    words = " ".join(str(error).split())
+    if isinstance(error, SystemExit):
+        return f"Something that was called ended the process (SystemExit {words})"
+    kind = type(error).__name__
+    return f"{kind}: {words}" if words else kind
+
+
+def _seen_in(error: BaseException) -> str:
+    """Say which file was being read, where a frame of the traceback holds its path."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        for value in frame.f_locals.values():
+            with suppress(OSError, ValueError):
+                if isinstance(value, Path) and value.suffix and value.is_file():
+                    return f" (at {value})"
+    return ""

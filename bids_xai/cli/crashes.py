@@ -12,8 +12,10 @@ from bids_xai.atomic import whole_file
 LOGGER = logging.getLogger("bids_xai")
 
 
-def keep_crash_files(plugin: Any, logs: Path, spare: Path) -> None:
+def keep_crash_files(plugin: Any, logs: Path, spare: Path) -> list[Path]:
     """Have a plugin of nipype's write crash files whole into ``logs``, else into ``spare``.
+
+    Returns the list of those that are there, which grows while the plugin runs.
 
     On a full disk nipype would leave half a file and end the run. A node whose crash file cannot be written
     anywhere is logged and fails like the others.
@@ -23,11 +25,12 @@ def keep_crash_files(plugin: Any, logs: Path, spare: Path) -> None:
     plugin
         Instance; one that reports its crashes in another way stays as it is.
     logs, spare
-        Folders, made as needed.
+        Folders, made as needed; ``spare`` is this run's own.
     """
+    kept: list[Path] = []
     report = getattr(plugin, "_report_crash", None)
     if report is None:
-        return
+        return kept
 
     def report_whole(node: Any, result: Any = None) -> str:
         node.config["execution"]["crashdump_dir"] = str(spare)
@@ -38,16 +41,23 @@ def keep_crash_files(plugin: Any, logs: Path, spare: Path) -> None:
             for half in spare.glob(f"crash-*-{node._id}-*.txt"):
                 half.unlink()
             return ""
-        try:
-            with whole_file(logs / written.name) as temporary:
-                shutil.copyfile(written, temporary)
-        except OSError as error:
-            LOGGER.error("The crash file of %s stays in %s: %s", node, spare, error)
-            return str(written)
-        written.unlink()
-        return str(logs / written.name)
+        kept.append(move_crash_file(written, logs))
+        return str(kept[-1])
 
     plugin._report_crash = report_whole
+    return kept
+
+
+def move_crash_file(written: Path, logs: Path) -> Path:
+    """Move a crash file whole into ``logs`` and return where it is: where it was, if there is no room."""
+    try:
+        with whole_file(logs / written.name) as temporary:
+            shutil.copyfile(written, temporary)
+    except OSError as error:
+        LOGGER.error("The crash file %s stays where it is: %s", written, error)
+        return written
+    written.unlink()
+    return logs / written.name
 
 
 def _text(result: Any) -> str:

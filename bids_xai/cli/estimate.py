@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_xai.attribution.runs import run_repetitions
 from bids_xai.cli.plugins import device_here
-from bids_xai.decoding.basis import Basis, aligned, is_dual
+from bids_xai.decoding.basis import Basis, aligned, aligned_zeros, is_dual
 from bids_xai.decoding.descent import Trainer, trainer
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.softmax import SgdParameters
@@ -124,10 +124,8 @@ class _Trial:
         n = size.n_samples
         self.settings, self.design = settings, size.design
         self.X = rng.standard_normal((n, width), dtype=np.float32)
-        # What the rows hold does not change the time; products of samples would take long to make.
-        rows = rng.standard_normal((n, n), dtype=np.float32) / np.float32(n)
         dual = is_dual((n, size.n_voxels))
-        self.basis = Basis(aligned(rows if dual else self.X), n if dual else width, dual)
+        self.basis = Basis(_noise(rng, n) if dual else aligned(self.X), n if dual else width, dual)
         self.device = device_here(settings.execution)
         self.trainer: Trainer = trainer(self.device)
 
@@ -164,6 +162,17 @@ class _Trial:
             trainer=self.trainer,
         ):
             yield result.maps
+
+
+def _noise(rng: np.random.Generator, n: int) -> npt.NDArray[np.float32]:
+    """Return rows in place of a Gram matrix, made one by one: a second matrix may not fit into memory.
+
+    What they hold does not change the time; products of samples would take long to make.
+    """
+    rows = aligned_zeros(n, n, np.float32)
+    for row in rows:
+        row[:n] = rng.standard_normal(n, dtype=np.float32) / np.float32(n)
+    return rows
 
 
 def _chunks(n: int, chunk_size: int, held: int) -> list[tuple[int, int]]:

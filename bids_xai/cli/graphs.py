@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import shutil
-import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bids_xai.cli.crashes import keep_crash_files
+from bids_xai.cli.crashes import keep_crash_files, move_crash_file
 from bids_xai.cli.full_disk import FullDiskError, full_disk_message, is_full, speaks_of_full_disk
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plugins import cancel, open_plugin, quiet_collector
@@ -38,8 +40,12 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
     if execution.write_graph:
         _write_graph(workflow, logs / f"{workflow.name}.dot")
     plugin = open_plugin(execution, progress)
-    keep_crash_files(plugin, logs, work / CRASHES)
-    began, failure = time.time(), None
+    # A folder of this run's own: another may be failing at the same time.
+    spare = work / CRASHES / secrets.token_hex(4)
+    spare.mkdir(parents=True, exist_ok=True)
+    workflow.config["execution"]["crashdump_dir"] = str(spare)
+    kept = keep_crash_files(plugin, logs, spare)
+    failure = None
     try:
         with quiet_collector():
             workflow.run(plugin=plugin)
@@ -51,7 +57,10 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
         progress.close()
         # What a run that did not come to its end has left running.
         cancel(plugin)
-    crashes = _crashes(work / CRASHES, began - 1) | _crashes(logs, began - 1)
+    kept += [move_crash_file(path, logs) for path in sorted(spare.glob("crash-*.txt")) if path not in kept]
+    with suppress(OSError):
+        spare.rmdir()
+    crashes = _by_node(kept)
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in crashes.values()]
     if is_full(failure) or any(map(speaks_of_full_disk, texts)):
         for node, path in crashes.items():
@@ -84,12 +93,11 @@ def _write_graph(workflow: Any, target: Path) -> None:
         LOGGER.warning("Graphviz's 'dot' is not installed: the graph is written as text to %s.", target)
 
 
-def _crashes(logs: Path, since: float) -> dict[str, Path]:
-    """Return the crash files written since a moment, by the working folder of the node."""
+def _by_node(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return crash files by the working folder of the node."""
     crashes = {}
-    for path in sorted(logs.glob("crash-*.txt")):
-        if path.stat().st_mtime >= since:
-            text = path.read_text(encoding="utf-8", errors="replace")
-            match = re.search(r"^Working directory: (.+)$", text, re.MULTILINE)
-            crashes[match.group(1) if match else path.name] = path
+    for path in sorted(paths):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        match = re.search(r"^Working directory: (.+)$", text, re.MULTILINE)
+        crashes[match.group(1) if match else path.name] = path
     return crashes

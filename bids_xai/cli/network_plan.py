@@ -192,7 +192,7 @@ def check_network(
     for layer, number in filters:
         _check_filter(net, layer, number)
     if network.pretrained is not None:
-        load_checkpoint(network.pretrained, expect_grid=(shape, affine))
+        load_checkpoint(network.pretrained, expect_grid=(shape, affine), factory=settings.decoding.model)
 
 
 def _check_explanations(settings: Settings, shape: tuple[int, ...]) -> None:

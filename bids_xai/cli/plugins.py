@@ -150,6 +150,8 @@ def configure_nipype(execution: Execution, logs: Path, work: Path, verbosity: in
             "stop_on_first_crash": str(execution.stop_on_first_crash).lower(),
             "check_version": "false",
             "remove_unnecessary_outputs": "false",
+            # It would hold the whole environment, with what is secret there, for everyone to read.
+            "create_report": "false",
         },
         "logging": {"workflow_level": level, "interface_level": level, "utils_level": "WARNING"},
         "monitoring": {"enabled": str(execution.resource_monitor).lower()},

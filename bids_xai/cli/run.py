@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from bids_xai.cli.command import run_command
+from bids_xai.cli.command import Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 something failed, 2 wrong input."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_command("bids-xai", lambda: _run(words), last=argv is None)
+    command = Command("bids-xai")
 
+    def read() -> Callable[[], int]:
+        from bids_xai.cli.parser import parse
 
-def _run(words: Sequence[str]) -> int:
-    from bids_xai.cli.parser import parse
+        request = parse(words)
 
-    request = parse(words)
-    from bids_xai.cli.stages import execute
+        def work() -> int:
+            from bids_xai.cli.stages import execute
 
-    return execute(request)
+            command.logs = request.output_dir / "logs"
+            return execute(request)
+
+        return work
+
+    return command.run(read, last=argv is None)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_xai import __version__
 from bids_xai.atomic import sweep
-from bids_xai.cli.command import run_command
+from bids_xai.cli.command import Command
 from bids_xai.cli.parser import Request, add_option, given, with_dashes
 from bids_xai.errors import InputError
 from bids_xai.phantom import SCENARIOS
@@ -107,12 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 all done; 1 a scenario failed; 2 wrong input.
     """
     words = sys.argv[1:] if argv is None else argv
-    arguments = vars(build_parser().parse_args([with_dashes(word) for word in words]))
+    command = Command(_PROGRAM)
 
-    def work() -> int:
-        return _report(arguments["output_dir"]) if arguments["reports_only"] else _run(arguments)
+    def read() -> Callable[[], int]:
+        arguments = vars(build_parser().parse_args([with_dashes(word) for word in words]))
+        command.logs = arguments["output_dir"].absolute() / "logs"
+        return lambda: _report(arguments["output_dir"]) if arguments["reports_only"] else _run(arguments)
 
-    return run_command(_PROGRAM, work, last=argv is None)
+    return command.run(read, last=argv is None)
 
 
 def _run(arguments: dict[str, Any]) -> int:
@@ -124,7 +126,7 @@ def _run(arguments: dict[str, Any]) -> int:
     from bids_xai.cli.plan import repetitions
     from bids_xai.cli.plugins import configure_nipype
     from bids_xai.cli.progress import Progress
-    from bids_xai.cli.stages import check_writable
+    from bids_xai.cli.workdir import check_writable
 
     out = arguments["output_dir"].absolute()
     check_writable(out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
 from bids_xai.cli.graphs import APP_FOLDER
 from bids_xai.cli.groups import find_written, provenance, run_group
+from bids_xai.cli.locks import Run, alone, refuse_while_running
 from bids_xai.cli.network_plan import check_networks_memory, plan_networks, print_networks_plan
 from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
@@ -28,7 +28,13 @@ from bids_xai.cli.plugins import chosen_plugin, configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
-from bids_xai.cli.workdir import check_work_dir, empty_work_dir
+from bids_xai.cli.workdir import (
+    check_work_dir,
+    check_writable,
+    empty_work_dir,
+    make_private,
+    refuse_links_into_input,
+)
 from bids_xai.errors import InputError
 from bids_xai.settings import write_file
 
@@ -46,6 +52,8 @@ def execute(request: Request) -> int:
     """
     _check_folders(request.bids_dir, request.output_dir)
     execution = request.settings.execution
+    inputs = (request.bids_dir, *request.settings.selection.derivatives)
+    refuse_links_into_input(request.output_dir, inputs)
     check_work_dir(
         execution.work_dir,
         request.bids_dir,
@@ -64,6 +72,7 @@ def execute(request: Request) -> int:
     if request.reports_only or request.boilerplate_only:
         return _write_reports(request)
     if execution.clean_workdir and not request.dry_run:
+        refuse_while_running(execution.work_dir.absolute() / APP_FOLDER)
         # Reading the input may leave a mask there.
         empty_work_dir(execution.work_dir)
     request, subjects, found = _check_input(request)
@@ -75,6 +84,18 @@ def execute(request: Request) -> int:
         show(settings, subjects, found, request.bids_dir, available.n_procs, available.memory_gb)
         return 0
 
+    check_writable(request.output_dir)
+    work = make_private(execution.work_dir)
+    run = Run.here([subject.subject for subject in subjects], group="group" in request.levels)
+    with alone([request.output_dir / "logs", work], run, wait=execution.wait) as others:
+        if run.group:
+            for other in others:
+                LOGGER.warning("The group level goes without what is still being made by %s.", other.words)
+        return _run_levels(request, subjects)
+
+
+def _run_levels(request: Request, subjects: list[SubjectRecord]) -> int:
+    settings = request.settings
     _prepare_folders(request)
     failures: dict[str, str] = {}
     if subjects:
@@ -145,8 +166,6 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
 
 def _prepare_folders(request: Request) -> None:
     execution = request.settings.execution
-    check_writable(request.output_dir)
-    check_writable(execution.work_dir.absolute() / APP_FOLDER, "work folder", "--work-dir")
     logs = request.output_dir / "logs"
     work = execution.work_dir.absolute() / APP_FOLDER
     sweep(request.output_dir)
@@ -182,20 +201,6 @@ def _check_folders(bids_dir: Path, output_dir: Path) -> None:
         )
     if target.exists() and not target.is_dir():
         raise InputError(f"The output {output_dir} is a file.", "a folder", "name another OUT")
-
-
-def check_writable(folder: Path, what: str = "output folder", name: str = "OUT") -> None:
-    """Make a folder, or refuse one that cannot be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"The {what} {folder} cannot be written to: {error.strerror}.",
-            "a folder that this user may write",
-            f"change its permissions or name another {name}",
-        ) from error
 
 
 def _write_reports(request: Request) -> int:

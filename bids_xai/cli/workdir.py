@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from bids_xai.atomic import PREFIX
 from bids_xai.cli.graphs import APP_FOLDER, CRASHES
+from bids_xai.cli.locks import RUNS
 from bids_xai.errors import InputError
 
 # What this app makes there: graphs (*_wf), the background of figures (tpl-*), and these folders.
-_OWN = ("nipype", "templates", "masks", CRASHES)
+_PLAIN = ("templates", "masks")
+_OWN = ("nipype", "templates", "masks", CRASHES, RUNS)
 
 
 def check_work_dir(
@@ -94,4 +98,72 @@ def empty_work_dir(work_dir: Path) -> None:
             f"--clean-workdir: {error.filename or own} cannot be deleted: {error.strerror}.",
             "a folder that this user may delete",
             "change its permissions or name another --work-dir",
+        ) from error
+
+
+def make_private(work_dir: Path) -> Path:
+    """Make this app's folder in the work folder, which no other user may read or write, and return it.
+
+    Results of nodes are kept there as pickles: whoever may write them runs code as this user.
+
+    Raises
+    ------
+    InputError
+        It cannot be made, or belongs to another user, or others may write to it.
+    """
+    own = work_dir.absolute() / APP_FOLDER
+    if not own.exists():
+        check_writable(own.parent, "work folder", "--work-dir")
+        own.mkdir(mode=0o700, exist_ok=True)
+    state = own.stat()
+    # Reading the input may have made it, with a mask in it: no pickle.
+    has_code = any(path.name not in _PLAIN for path in own.iterdir())
+    others_write = has_code and stat.S_IMODE(state.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
+    if state.st_uid != os.geteuid() or others_write:
+        whose = f"of user {state.st_uid}" if state.st_uid != os.geteuid() else "that others may write to"
+        raise InputError(
+            f"{own} is a folder {whose}.",
+            "a folder that this user alone may write: intermediate results hold code that is run",
+            "name another --work-dir, or delete that folder if you know what is in it",
+        )
+    if stat.S_IMODE(state.st_mode) != 0o700:
+        own.chmod(0o700)
+    check_writable(own, "work folder", "--work-dir")
+    return own
+
+
+def refuse_links_into_input(output_dir: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output folder that holds a link, at any depth, to something that is read: never written to.
+
+    Raises
+    ------
+    InputError
+        There is such a link.
+    """
+    read = [folder.resolve() for folder in inputs]
+    for place, folders, files in os.walk(output_dir):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if not path.is_symlink():
+                continue
+            target = path.resolve()
+            inside = next((folder for folder in read if target.is_relative_to(folder)), None)
+            if inside is not None:
+                raise InputError(
+                    f"{path} is a link to {target}, in {inside}.",
+                    "an output folder that does not lead into the input: that is never written to",
+                    "remove the link, or name another OUT",
+                )
+
+
+def check_writable(folder: Path, what: str = "output folder", name: str = "OUT") -> None:
+    """Make a folder, or refuse one that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The {what} {folder} cannot be written to: {error.strerror}.",
+            "a folder that this user may write",
+            f"change its permissions or name another {name}",
         ) from error

@@ -32,7 +32,7 @@ from bids_xai.decoding.volumes import as_seen
 from bids_xai.images.masking import unmask
 from bids_xai.inference.chunks import save_chunk
 from bids_xai.interfaces.devices import on_own_gpu
-from bids_xai.models.checkpoints import load_card, load_checkpoint
+from bids_xai.models.checkpoints import load_card, load_own_checkpoint
 from bids_xai.models.memory import memory_kept
 from bids_xai.models.threads import torch_threads
 from bids_xai.reports.results import read_table
@@ -220,7 +220,7 @@ def explained(of_class: Any, classes: tuple[str, ...]) -> int | str:
 
 
 def _load(path: str) -> nn.Module:
-    return load_checkpoint(path)[0]
+    return load_own_checkpoint(path)[0]
 
 
 def regions_of(name: Any, mask: nb.Nifti1Image) -> npt.NDArray[np.int32] | None:

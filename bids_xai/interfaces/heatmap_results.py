@@ -252,9 +252,9 @@ def _method_info(explanation: Explanation) -> dict[str, Any]:
 
 def _network(checkpoint: str) -> dict[str, Any]:
     from bids_xai.models.build import parameter_count
-    from bids_xai.models.checkpoints import load_checkpoint
+    from bids_xai.models.checkpoints import load_own_checkpoint
 
-    network, card = load_checkpoint(checkpoint)
+    network, card = load_own_checkpoint(checkpoint)
     return {"model": card.model, "n_parameters": parameter_count(network), "shape": list(card.shape)}
 
 

@@ -29,7 +29,7 @@ from bids_xai.inference.similarity import dissimilarity, mantel
 from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.interfaces.explanations import NetworkSpec
 from bids_xai.interfaces.network_results import save_tables
-from bids_xai.models.checkpoints import load_checkpoint
+from bids_xai.models.checkpoints import load_own_checkpoint
 from bids_xai.models.features import penultimate_features
 from bids_xai.models.memory import memory_kept
 from bids_xai.models.threads import torch_threads
@@ -62,7 +62,7 @@ class VisualizeFilters(SimpleInterface):
     @on_own_gpu
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
-        network, card = load_checkpoint(inputs.in_checkpoints[0])
+        network, card = load_own_checkpoint(inputs.in_checkpoints[0])
         device = resolve_device(inputs.device)
         # A volume that was scaled to mean 0 has values of both signs.
         bounds = (-3.0, 3.0) if card.input_scaling == "zscore" else (0.0, 1.0)
@@ -115,7 +115,7 @@ class CompareClasses(SimpleInterface):
                 labels = design.labels[fold.test]
                 if len(np.unique(labels)) < len(design.classes):
                     continue
-                network, card = load_checkpoint(inputs.in_checkpoints[place])
+                network, card = load_own_checkpoint(inputs.in_checkpoints[place])
                 features = penultimate_features(
                     network,
                     as_seen(np.asarray(volumes[fold.test]), card.input_scaling),

@@ -37,7 +37,7 @@ from bids_xai.interfaces.explanations import (
     regions_of,
 )
 from bids_xai.interfaces.network_results import save_tables
-from bids_xai.models.checkpoints import load_checkpoint
+from bids_xai.models.checkpoints import load_own_checkpoint
 from bids_xai.models.memory import memory_kept
 from bids_xai.models.threads import torch_threads
 
@@ -103,7 +103,7 @@ class TrustNetwork(SimpleInterface):
         inputs = self.inputs
         design = Design.load(inputs.in_design)
         mask = nb.load(inputs.in_mask)
-        network, _ = load_checkpoint(inputs.in_checkpoints[0])
+        network, _ = load_own_checkpoint(inputs.in_checkpoints[0])
         chosen = chosen_of_fold(inputs, design, fold=0, runs=[0]).best(_MOST_SAMPLES)
         if not len(chosen.samples):
             self._results["out_tables"] = {}

@@ -50,7 +50,8 @@ def build_network(
     factory = _factory(name)
     _check_options(name, factory, options)
     with _own_randomness(seed):
-        network = factory(tuple(int(n) for n in shape), n_classes, **options)
+        with users_code(name):
+            network = factory(tuple(int(n) for n in shape), n_classes, **options)
         if not isinstance(network, nn.Module):
             raise InputError(
                 f"{name!r} returned a {type(network).__name__}.",
@@ -85,9 +86,9 @@ def check_output(name: str, network: nn.Module, shape: Sequence[int], n_classes:
     with _evaluating(asked), torch.no_grad():
         try:
             output = asked(zeros)
-        except RuntimeError as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
-                f"{name!r} fails on volumes of {sizes} voxels: {error}",
+                f"{name!r} fails on volumes of {sizes} voxels: {_said(error)}",
                 f"a network that takes (n, 1, {sizes.replace(' x ', ', ')}) and gives {wanted}",
             ) from error
     if not isinstance(output, torch.Tensor):
@@ -109,9 +110,9 @@ def _factory(name: str) -> Factory:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"{name!r} cannot be imported: {error}",
+            f"{name!r} cannot be imported: {_said(error)}",
             "package.module:factory",
             "install the package, or put its folder on PYTHONPATH",
         ) from error
@@ -154,6 +155,33 @@ def _check_options(name: str, factory: Factory, options: dict[str, Any]) -> None
             f"{name!r} cannot be called with a shape and a number of classes: {error}.",
             "a function of (shape, n_classes) whose other parameters have defaults",
         ) from error
+
+
+@contextlib.contextmanager
+def users_code(name: str) -> Iterator[None]:
+    """Name the network whose code fails in this block, whatever it raises; an InputError stays as it is.
+
+    Raises
+    ------
+    InputError
+        The code raised something, or ended the process.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"The code of {name!r} failed: {_said(error)}",
+            "a torch.nn.Module from (shape, n_classes)",
+            "try it by itself in Python, with the same shape and options",
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, ImportError | RuntimeError | ValueError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 @contextlib.contextmanager

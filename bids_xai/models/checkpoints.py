@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bids_xai import __version__
 from bids_xai.atomic import whole_file
 from bids_xai.errors import InputError
+from bids_xai.models import NETWORKS
 from bids_xai.models.build import build_network
 from bids_xai.registry import nearest_name
 
@@ -114,8 +115,11 @@ def load_checkpoint(
     *,
     expect_grid: tuple[Sequence[int], npt.ArrayLike] | None = None,
     expect_classes: int | Sequence[str] | None = None,
+    factory: str | None = None,
 ) -> tuple[nn.Module, Card]:
     """Return a network in evaluation mode on the CPU, and its card.
+
+    A card is data: of itself it imports nothing but networks of the registry.
 
     Parameters
     ----------
@@ -125,18 +129,27 @@ def load_checkpoint(
         Shape and affine that the volumes have.
     expect_classes
         Number of classes, or their names in order.
+    factory
+        ``package.module:factory`` that the user named, and that may be imported if the card names it, too.
 
     Raises
     ------
     InputError
-        A file is missing or altered, the weights do not fit the model, or the grid or the classes are others.
+        A file is missing or altered, the weights do not fit the model, the grid or the classes are others, or
+        the card names a factory that the user did not.
     """
-    weights, _ = _paths(path)
+    weights, described = _paths(path)
     card = load_card(path)
+    if card.model not in NETWORKS and card.model != factory:
+        raise InputError(
+            f"{described} is of the model {card.model!r}.",
+            "a network of bids_xai, or the factory that was named",
+            f"if you trust it, name it yourself: --model {card.model}",
+        )
     _check_grid(weights, card, expect_grid)
     _check_classes(weights, card, expect_classes)
-    network = build_network(card.model, card.shape, len(card.classes), seed=0, **card.model_options)
     tensors = read_weights(weights, card)
+    network = build_network(card.model, card.shape, len(card.classes), seed=0, **card.model_options)
     own = network.state_dict()
     missing, surplus = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     wrong = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
@@ -149,6 +162,11 @@ def load_checkpoint(
         )
     network.load_state_dict(tensors)
     return network.eval(), card
+
+
+def load_own_checkpoint(path: Path | str) -> tuple[nn.Module, Card]:
+    """Return a network that this run has trained, from its working folder, which holds code anyway."""
+    return load_checkpoint(path, factory=load_card(path).model)
 
 
 def read_weights(weights: Path, card: Card) -> dict[str, Tensor]:

@@ -425,6 +425,9 @@ class Execution:
         int,
         minimum=1,
     )
+    wait: bool = option(
+        False, "wait for another run on the same output or work folder to end, instead of refusing", bool
+    )
     allow_downloads: bool = option(False, "templates may be downloaded when they are not here", bool)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tests.datasets import QUICK, make_dataset, write_mask
 
 # No word of ours, so that any place it turns up in is one too many.
-SECRET = "Qvixley"
+SECRET, PASSWORD = "Qvixley", "Zwurnhagel"
 # A file of the last subject goes bad between the check and the run, so that a node leaves a crash file.
 PROGRAM = """
 import sys
@@ -44,13 +45,19 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     mask = write_mask(folder / "mask.nii.gz")
     words = [bids, folder / "out", "participant", "group", "--mask", mask, "-w", folder / "work", "-vv"]
     words += ["--skip-bids-validation", *QUICK]
-    done = subprocess.run([sys.executable, program, *map(str, words)], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, program, *map(str, words)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "MY_TOKEN": PASSWORD},
+    )
     assert done.returncode == 1, done.stderr.decode()
     found = {"what is printed": done.stdout + done.stderr}
-    for path in (folder / "out").rglob("*"):
+    for path in (*(folder / "out").rglob("*"), *(folder / "work").rglob("*")):
         if path.is_file():
             packed = path.read_bytes()
-            found[str(path.relative_to(folder))] = gzip.decompress(packed) if path.suffix == ".gz" else packed
+            is_packed = packed[:2] == b"\x1f\x8b"
+            found[str(path.relative_to(folder))] = gzip.decompress(packed) if is_packed else packed
     return found
 
 
@@ -72,4 +79,10 @@ def _dataset(root: Path) -> Path:
 def test_logs_and_outputs_name_people_by_their_labels_alone(traces: dict[str, bytes]) -> None:
     assert b"sub-04" in traces["what is printed"]
     assert any(Path(name).name.startswith("crash-") for name in traces)
-    assert [name for name, content in traces.items() if SECRET.encode() in content] == []
+    told = [name for name, content in traces.items() if SECRET.encode() in content]
+    assert [name for name in told if not name.startswith("work/")] == []
+
+
+def test_the_environment_is_kept_nowhere(traces: dict[str, bytes]) -> None:
+    assert any(name.startswith("work/") and name.endswith(".pklz") for name in traces)
+    assert [name for name, content in traces.items() if PASSWORD.encode() in content] == []

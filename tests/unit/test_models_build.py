@@ -37,6 +37,19 @@ def other_size(shape, n_classes):
 def plain(shape, n_classes, width=4):
     return small(shape, n_classes, width=width)
 
+def raising(shape, n_classes):
+    raise KeyError("weights")
+
+def leaving(shape, n_classes):
+    raise SystemExit(0)
+
+class Forward(nn.Module):
+    def forward(self, x):
+        raise TypeError("of the forward")
+
+def forward(shape, n_classes):
+    return Forward()
+
 def alone(shape):
     return small(shape, 2)
 
@@ -99,6 +112,14 @@ def test_the_check_is_one_forward_in_evaluation_mode(mine: str) -> None:
         ("boehle", 2, {}, "did you mean 'boehle2019'"),
         ("no_such_package:small", 2, {}, "cannot be imported: No module named 'no_such_package'"),
         (":small", 2, {}, "cannot be imported"),
+        ("networks_of_mine:raising", 2, {}, "code of 'networks_of_mine:raising' failed: KeyError: 'weights'"),
+        ("networks_of_mine:leaving", 2, {}, "failed: SystemExit: 0"),
+        (
+            "networks_of_mine:forward",
+            2,
+            {},
+            "fails on volumes of 6 x 5 x 4 .*: TypeError: of the forward",
+        ),
         ("networks_of_mine:smal", 2, {}, "did you mean 'small'"),
         ("networks_of_mine:", 2, {}, "has no ''"),
         ("networks_of_mine:NUMBER", 2, {}, "is a int, which cannot be called"),

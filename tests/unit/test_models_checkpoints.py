@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,18 @@ from torch import nn
 
 from bids_xai import __version__
 from bids_xai.errors import InputError
+from bids_xai.models import checkpoints
 from bids_xai.models.build import build_network
 from bids_xai.models.checkpoints import (
     Card,
     load_card,
-    load_checkpoint,
+    load_own_checkpoint,
     save_checkpoint,
     transfer_weights,
 )
 
 HERE = "test_models_checkpoints"
+load_checkpoint = partial(checkpoints.load_checkpoint, factory=f"{HERE}:normed")
 SHAPE = (6, 5, 4)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -142,6 +146,27 @@ def test_weights_of_another_model_are_refused(network: nn.Module, tmp_path: Path
     save_checkpoint(tmp_path / "net", network[0], card())
     with pytest.raises(InputError, match=r"missing \['0\.0\.bias'.*not in the model \['0\.bias'"):
         load_checkpoint(tmp_path / "net")
+
+
+def test_a_card_imports_nothing_that_was_not_named(network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text("open('ran', 'w').close()\n")
+    save_checkpoint(tmp_path / "net", network, card(model="planted:factory"))
+    for factory in (None, "another:factory", "boehle2019"):
+        with pytest.raises(InputError, match=r"net\.json is of the model 'planted:factory'"):
+            checkpoints.load_checkpoint(tmp_path / "net", factory=factory)
+    assert "planted" not in sys.modules
+
+
+def test_a_factory_runs_only_after_the_checksum(network: nn.Module, tmp_path: Path) -> None:
+    weights = save_checkpoint(tmp_path / "net", network, card(model="no_such_module:factory"))
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(InputError, match="was altered"):
+        checkpoints.load_checkpoint(tmp_path / "net", factory="no_such_module:factory")
+
+
+def test_networks_of_this_run_are_loaded_whoever_made_them(network: nn.Module, tmp_path: Path) -> None:
+    weights = save_checkpoint(tmp_path / "net", network, card())
+    assert load_own_checkpoint(weights)[1].model == f"{HERE}:normed"
 
 
 def test_cards_go_through_json() -> None:
