@@ -25,7 +25,7 @@ from bids_xai.settings import (
     resolve,
     unused,
 )
-from bids_xai.settings.applies import ANATOMICAL, BOLD, NETWORKS, SOFTMAX
+from bids_xai.settings.applies import ANATOMICAL, BOLD, NETWORKS, SOFTMAX, Applies
 from bids_xai.settings.files import Layer
 
 LOGGER = logging.getLogger("bids_xai")
@@ -121,12 +121,13 @@ def build_parser() -> argparse.ArgumentParser:
     sources.add_argument("--config-file", type=Path, metavar="TOML", help="file of settings")
     for section in SECTIONS:
         title = f"{section.capitalize()}: {(SECTIONS[section].__doc__ or '').splitlines()[0]}"
-        groups = {None: parser.add_argument_group(title)}
+        common = parser.add_argument_group(title)
+        groups: dict[Applies, argparse._ArgumentGroup] = {}
         for name, details in options_of(SECTIONS[section]).items():
             kind = next((rule for rule in details.applies if rule in _KINDS), None)
-            if kind not in groups:
+            if kind is not None and kind not in groups:
                 groups[kind] = parser.add_argument_group(f"{section.capitalize()} (with {kind.words})")
-            add_option(groups[kind], name, details)
+            add_option(common if kind is None else groups[kind], name, details)
     return parser
 
 
