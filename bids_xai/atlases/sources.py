@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from nibabel.filebasedimages import ImageFileError
 
+from bids_xai import tables
 from bids_xai.atlases import ATLASES
 from bids_xai.errors import InputError
 from bids_xai.images.grids import image_like
@@ -178,25 +179,18 @@ def read_table(path: Path) -> pd.DataFrame:
     DataFrame
         Columns ``index`` (int64, each once) and ``name``.
     """
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except _UNREADABLE as error:
-        raise InputError(f"The table {path} cannot be read: {error}.", "a TSV file in UTF-8") from error
-    missing = [column for column in ("index", "name") if column not in table.columns]
-    if missing:
-        raise InputError(
-            f"The table {path} has no column {' and '.join(missing)}; "
-            f"its columns are {', '.join(map(repr, table.columns))}.",
-            "columns index (the label in the image) and name, separated by tabs",
-            "rename the columns",
-        )
-    index = pd.to_numeric(table["index"], errors="coerce")
-    wrong = table["index"][(index % 1 != 0) | index.duplicated()]
-    if len(wrong):
-        raise InputError(
-            f"The column index of {path} holds {_listed(map(repr, wrong))}.", "whole numbers, each once"
-        )
-    return pd.DataFrame({"index": index.astype(np.int64), "name": _told_apart(table["name"], index)})
+    remedy = "rename the columns: index (the label in the image) and name, separated by tabs"
+    table = tables.read_table(path)
+    cells, names = table.column("index", remedy), pd.Series(table.column("name", remedy), dtype=object)
+    index = pd.Series([tables.number(cell) for cell in cells], dtype=np.float64)
+    wrong = [
+        f"{cells[row]!r} (line {table.lines[row]})"
+        for row in np.flatnonzero(~np.isfinite(index) | (index % 1 != 0) | index.duplicated())
+    ]
+    if wrong:
+        raise InputError(f"The column index of {path} holds {_listed(wrong)}.", "whole numbers, each once")
+    whole = index.astype(np.int64)
+    return pd.DataFrame({"index": whole, "name": _told_apart(names, whole)})
 
 
 def without_background(image: nb.Nifti1Image, table: pd.DataFrame) -> tuple[nb.Nifti1Image, pd.DataFrame]:

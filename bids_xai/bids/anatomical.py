@@ -14,7 +14,7 @@ import pandas as pd
 
 from bids_xai.bids.checks import Problems, check_grids, open_image
 from bids_xai.bids.engines import MODALITIES
-from bids_xai.bids.events import MISSING, ROW_COLUMNS, check_classes, parse_classes
+from bids_xai.bids.events import ROW_COLUMNS, check_classes, parse_classes
 from bids_xai.bids.layout import best_match
 from bids_xai.bids.masks import MaskChoice, choose_masks, mask_files, masks_of
 from bids_xai.bids.records import AnatomicalRecord, BidsFile
@@ -23,6 +23,7 @@ from bids_xai.bids.t1w import anatomical_record, one_per_session, open_images, w
 from bids_xai.bids.targets import check_counts, check_levels, image_levels, parse_target
 from bids_xai.errors import InputError
 from bids_xai.images.grids import factors, voxel_sizes
+from bids_xai.tables import MISSING
 
 LOGGER = logging.getLogger("bids_xai.bids")
 _SAME_SIZE_MM = 1e-3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from scipy import ndimage
 from bids_xai.bids.orientation import check_orientation
 from bids_xai.errors import InputError
 from bids_xai.images.grids import check_same_grid, volumes, voxel_sizes
+from bids_xai.text_files import read_json_object
 
 TR_TOLERANCE_S = 1e-3
 _SECONDS_PER_UNIT = {"sec": (1.0,), "msec": (1e-3,), "usec": (1e-6,), "unknown": (1.0, 1e-3)}
@@ -261,15 +261,9 @@ def sidecar_tr(path: Path) -> float | None:
     Raises
     ------
     InputError
-        If the file is not JSON, or the value is not a positive number.
+        If the file is not a JSON object, or the value is not a positive number.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"The sidecar {path} cannot be read: {error}", "a JSON file", "correct it"
-        ) from error
-    value = content.get("RepetitionTime") if isinstance(content, dict) else None
+    value = read_json_object(path, "the sidecar").get("RepetitionTime")
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:

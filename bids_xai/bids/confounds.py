@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
+from bids_xai.tables import is_missing, number, read_table
 
 # Columns of the confounds tables that the engines for raw images write, in their order.
 ENGINE_COLUMNS = (
@@ -27,21 +27,9 @@ ENGINE_COLUMNS = (
 )
 
 
-def confound_columns(path: str | os.PathLike[str], patterns: Sequence[str]) -> list[str]:
-    """Return the columns of a confounds file that match names or shell wildcards, in the file's order.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or a pattern matches no column.
-    """
-    try:
-        present = [str(name) for name in pd.read_csv(path, sep="\t", nrows=0).columns]
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The confounds file {path} cannot be read: {error}", "a tab-separated table", "correct it"
-        ) from error
-    return matching_columns(present, patterns, str(path))
+def is_pattern(name: str) -> bool:
+    """Tell whether a name of confounds is a shell wildcard."""
+    return any(sign in name for sign in "*?[")
 
 
 def matching_columns(present: Sequence[str], patterns: Sequence[str], table: str) -> list[str]:
@@ -63,10 +51,53 @@ def matching_columns(present: Sequence[str], patterns: Sequence[str], table: str
     return [name for name in present if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+def check_patterns(columns: Mapping[str, Sequence[str]], patterns: Sequence[str]) -> list[str]:
+    """Return what to warn of where a wildcard matches in some runs only, as columns of outliers do.
+
+    Parameters
+    ----------
+    columns
+        Columns that there are, by the table's name.
+    patterns
+        Names and shell wildcards.
+
+    Raises
+    ------
+    InputError
+        If a wildcard matches no column of any run.
+    """
+    warned = []
+    for pattern in filter(is_pattern, patterns):
+        without = [
+            table
+            for table, present in columns.items()
+            if not any(fnmatchcase(name, pattern) for name in present)
+        ]
+        if columns and len(without) == len(columns):
+            union = list(dict.fromkeys(name for present in columns.values() for name in present))
+            matching_columns(union, [pattern], f"any of {len(columns)} tables of confounds")
+        if without:
+            shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
+            warned.append(
+                f"The confound {pattern!r} matches no column in {len(without)} of {len(columns)} runs, from "
+                f"which nothing is removed for it: {shown}."
+            )
+    return warned
+
+
 def read_confounds(
-    path: str | os.PathLike[str], patterns: Sequence[str]
+    path: str | os.PathLike[str], patterns: Sequence[str], n_volumes: int
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Read the matching columns of a confounds file.
+    """Read the matching columns of the confounds of one run.
+
+    Parameters
+    ----------
+    path
+        TSV file with one row per volume.
+    patterns
+        Names, each of which must be there, and shell wildcards, which may match nothing in this run.
+    n_volumes
+        Length of the run.
 
     Returns
     -------
@@ -74,12 +105,30 @@ def read_confounds(
         ``n/a`` is NaN (see :func:`bids_xai.images.cleaning.finite_confounds`).
     names : list of str
         The columns.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a name is missing, the number of rows is not that of the volumes, or a
+        cell is neither a number nor missing.
     """
-    names = confound_columns(path, patterns)
-    try:
-        table = pd.read_csv(path, sep="\t", usecols=names, na_values=["n/a"], dtype=np.float64)[names]
-    except ValueError as error:
+    table = read_table(path, "the confounds file")
+    if len(table.rows) != n_volumes:
         raise InputError(
-            f"A confound in {path} is not a number: {error}", "numbers and n/a", "choose other --confounds"
-        ) from error
-    return table.to_numpy(dtype=np.float64), names
+            f"The confounds file {path} has {len(table.rows)} rows, its run {n_volumes} volumes.",
+            "one row per volume",
+            "give the table that belongs to the run, or compute it again",
+        )
+    matching_columns(table.names, [name for name in patterns if not is_pattern(name)], str(path))
+    names = [name for name in table.names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    values = np.empty((n_volumes, len(names)))
+    for place, (name, cells) in enumerate(table.columns(names).items()):
+        values[:, place] = [number(cell) for cell in cells]
+        wrong = [row for row in np.flatnonzero(~np.isfinite(values[:, place])) if not is_missing(cells[row])]
+        if wrong:
+            raise InputError(
+                f"The confound {name!r} in {path} is {cells[wrong[0]]!r} (line {table.lines[wrong[0]]}).",
+                "numbers and n/a",
+                "choose other --confounds",
+            )
+    return values, names

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from bids_xai.bids.targets import read_levels
 from bids_xai.errors import InputError
-from bids_xai.registry import nearest_name
-from bids_xai.reports.results import read_table
+from bids_xai.tables import is_missing, typed
 
 
 def column_of(spec: str) -> str:
@@ -32,7 +32,7 @@ def with_covariates(rows: pd.DataFrame, participants: Path | None, columns: Sequ
     Raises
     ------
     InputError
-        The table or a column is missing, or a person has no row or no value.
+        The table or a column is missing, a person has no row or no value, or two that differ.
     """
     wanted = [name for name in dict.fromkeys(map(column_of, columns)) if name not in rows]
     if not wanted:
@@ -43,24 +43,18 @@ def with_covariates(rows: pd.DataFrame, participants: Path | None, columns: Sequ
             "participants.tsv with a row for everyone",
             "add it, or leave out --stratify, --undersample and --biomarker",
         )
-    table = read_table(participants)
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise InputError(
-            f"{participants} has no column {missing[0]!r}.",
-            f"one of {', '.join(column for column in table.columns if column != 'participant_id')}",
-            nearest_name(missing[0], list(table.columns)),
-        )
-    table = table.assign(subject=table["participant_id"].astype(str).str.removeprefix("sub-"))
-    table = table.drop_duplicates("subject").set_index("subject")
     people = list(rows["subject"].unique())
-    absent = [name for name in people if name not in table.index]
-    absent = absent or [name for name in people if table.loc[name, wanted].isna().any()]
-    if absent:
-        raise InputError(
-            f"{participants} has no {', '.join(wanted)} of sub-{absent[0]}"
-            + (f" and {len(absent) - 1} others." if len(absent) > 1 else "."),
-            "a value for everyone who is classified",
-            "add it, or leave those people out with --participant-label",
-        )
-    return rows.assign(**{name: rows["subject"].map(table[name]).to_numpy() for name in wanted})
+    added = {}
+    for name in wanted:
+        levels = read_levels(participants, "participant_id", name, option="--stratify and the like")
+        absent = [subject for subject in people if is_missing(levels.get(f"sub-{subject}", ""))]
+        if absent:
+            raise InputError(
+                f"{participants} has no {name} of sub-{absent[0]}"
+                + (f" and {len(absent) - 1} others." if len(absent) > 1 else "."),
+                "a value for everyone who is classified",
+                "add it, or leave those people out with --participant-label",
+            )
+        added[name] = typed([levels[f"sub-{subject}"] for subject in people])
+    of_people = pd.DataFrame(added, index=people)
+    return rows.assign(**{name: rows["subject"].map(of_people[name]).to_numpy() for name in wanted})

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bids_xai.atomic import steady_file, whole_file
 from bids_xai.bids.names import sanitize_all
 from bids_xai.errors import InputError
+from bids_xai.tables import write_frame
+from bids_xai.text_files import read_json_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,13 +81,8 @@ def write_tsv(
         }
         write_json(path.with_suffix(".json"), explained)
     with steady_file(path) as temporary:
-        temporary.write_text(tsv_text(table), encoding="utf-8")
+        write_frame(table, temporary)
     return path
-
-
-def tsv_text(table: pd.DataFrame) -> str:
-    """Return a table as the text of a BIDS TSV file, without its index."""
-    return str(table.to_csv(None, sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
 
 
 def write_description(
@@ -174,11 +171,8 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
             expected,
             "give the dataset's root folder, the one that holds the sub-* folders",
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}.", expected, "correct the file") from error
-    missing = [key for key in ("Name", "BIDSVersion") if not isinstance(content, dict) or key not in content]
+    content = read_json_object(path)
+    missing = [key for key in ("Name", "BIDSVersion") if key not in content]
     if missing:
         raise InputError(f"{path} lacks {' and '.join(missing)}.", expected, "add it to the file")
-    return dict(content)
+    return content

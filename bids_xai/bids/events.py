@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +17,14 @@ import pandas as pd
 
 from bids_xai.bids.blocks import merge_events
 from bids_xai.errors import InputError
-from bids_xai.images.windows import sample_events, window_volumes
+from bids_xai.images.windows import leaves_run, sample_events, window_bounds, window_volumes
 from bids_xai.registry import nearest_name
+from bids_xai.tables import MISSING, is_missing, number, read_frame, read_table
 
 if TYPE_CHECKING:
     from bids_xai.bids.records import RunRecord
 
 # Levels that are not classes unless they are asked for by name.
-MISSING = frozenset({"n/a", "", "nan"})
 NOT_CLASSES = MISSING | {"rest", "baseline", "fixation"}
 
 ROW_COLUMNS = {
@@ -40,8 +43,27 @@ ROW_COLUMNS = {
 }
 
 
-def read_events(path: str | os.PathLike[str], target: str = "trial_type") -> pd.DataFrame:
-    """Read an events file.
+class Events(NamedTuple):
+    """The rows of an events file, in its order.
+
+    Parameters
+    ----------
+    onset, duration
+        In seconds, float64, shape (n_rows,); NaN is BIDS' ``n/a``.
+    level
+        Levels of the target column.
+    line
+        Number of each row's line in the file, counted from 1.
+    """
+
+    onset: npt.NDArray[np.float64]
+    duration: npt.NDArray[np.float64]
+    level: list[str]
+    line: list[int]
+
+
+def read_events(path: str | os.PathLike[str], target: str = "trial_type") -> Events:
+    """Read an events file; one that has not changed since is read from disk once.
 
     Parameters
     ----------
@@ -50,56 +72,48 @@ def read_events(path: str | os.PathLike[str], target: str = "trial_type") -> pd.
     target
         Column with the levels.
 
-    Returns
-    -------
-    DataFrame
-        ``onset`` and ``duration`` in seconds (float; a duration may be NaN, which is BIDS' ``n/a``),
-        ``level`` (str), indexed by the row in the file from 0.
-
     Raises
     ------
     InputError
-        If the file cannot be read, lacks a column, or has an onset that is not a number or a duration
-        that is negative or text.
+        If the file cannot be read, lacks a column, or has an onset or a duration that is neither a number nor
+        missing, or a duration that is negative.
     """
+    path = Path(path)
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The events file {path} cannot be read: {error}",
-            "a tab-separated file with the columns onset, duration and " + target,
-            "correct the file",
-        ) from error
-    for column in ("onset", "duration", target):
-        if column not in table.columns:
-            remedy = nearest_name(column, list(table.columns))
-            raise InputError(
-                f"The events file {path} has no column {column!r}.",
-                f"one of its columns: {', '.join(map(str, table.columns))}",
-                remedy or ("choose a column with --target" if column == target else "add the column"),
-            )
-    onset = pd.to_numeric(table["onset"].str.strip(), errors="coerce")
-    duration = pd.to_numeric(table["duration"].str.strip(), errors="coerce")
-    text = table["duration"].str.strip().str.lower()
-    _refuse_rows(path, "onset", table["onset"], ~np.isfinite(onset), "a number of seconds")
-    wrong = (duration.isna() & ~text.isin(["n/a", "nan", ""])) | (duration < 0) | np.isinf(duration)
-    _refuse_rows(path, "duration", table["duration"], wrong, "a number of seconds, 0 or more, or n/a")
-    level = table[target].str.strip()
-    return pd.DataFrame({"onset": onset.astype(float), "duration": duration.astype(float), "level": level})
+        status = path.stat()
+        stamp: tuple[int, ...] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError:
+        # The reader says what is wrong.
+        stamp = ()
+    return _read_events(path, target, stamp)
 
 
-def _refuse_rows(
-    path: str | os.PathLike[str], column: str, values: pd.Series, wrong: pd.Series, expected: str
-) -> None:
-    if wrong.any():
-        rows = np.flatnonzero(wrong)
-        # Line 1 of the file holds the names of the columns.
-        lines = ", ".join(str(row + 2) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-        raise InputError(
-            f"{path} has {column} {values.iloc[rows[0]]!r} (line {lines}).",
-            expected,
-            "correct the events file",
-        )
+@cache
+def _read_events(path: Path, target: str, stamp: tuple[int, ...]) -> Events:  # noqa: ARG001 (of the memo)
+    table = read_table(path, "the events file")
+    onsets = table.column("onset", "add the column: BIDS requires it")
+    durations = table.column("duration", "add the column: BIDS requires it")
+    levels = table.column(target, "choose a column with --target")
+    onset, duration = (np.array([number(cell) for cell in cells]) for cells in (onsets, durations))
+    for name, cells, wrong, expected in (
+        ("onset", onsets, ~np.isfinite(onset), "a number of seconds"),
+        (
+            "duration",
+            durations,
+            ~np.isfinite(duration) | (duration < 0),
+            "a number of seconds, 0 or more, or n/a",
+        ),
+    ):
+        rows = [row for row in np.flatnonzero(wrong) if not is_missing(cells[row])]
+        if rows:
+            raise _wrong(path, name, cells[rows[0]], [table.lines[row] for row in rows], expected)
+    # Levels repeat: each is kept once.
+    return Events(onset, duration, [sys.intern(level) for level in levels], table.lines)
+
+
+def _wrong(path: Path, column: str, cell: str, lines: Sequence[int], expected: str) -> InputError:
+    listed = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+    return InputError(f"{path} has {column} {cell!r} (line {listed}).", expected, "correct the events file")
 
 
 def parse_classes(
@@ -165,7 +179,7 @@ def resolve_classes(
     """
     levels: set[str] = set()
     for path in dict.fromkeys(map(Path, events)):
-        levels |= set(read_events(path, target)["level"])
+        levels |= set(read_events(path, target).level)
     return check_classes(parse_classes(classes, levels), levels, target)
 
 
@@ -204,7 +218,7 @@ def labelled_events(
     target: str,
     classes: Mapping[str, Sequence[str]],
     merge: float | None = None,
-) -> pd.DataFrame:
+) -> dict[str, list[Any]]:
     """Return the events of a file that belong to a class.
 
     Parameters
@@ -219,71 +233,133 @@ def labelled_events(
 
     Returns
     -------
-    DataFrame
-        ``event`` (row in the file), ``onset``, ``duration``, ``trial_type`` (the level), ``class``;
+    dict
+        Columns ``event`` (row in the file), ``onset``, ``duration``, ``trial_type`` (the level), ``class``;
         ordered by onset.
-    """
-    table = read_events(path, target)
-    class_of = {level: name for name, members in classes.items() for level in members}
-    table["class"] = table["level"].map(class_of)
-    table = table.rename_axis("event").reset_index().rename(columns={"level": "trial_type"})
-    table = table.sort_values("onset", kind="stable").reset_index(drop=True)
-    chosen = table.dropna(subset=["class"]) if merge is None else merge_events(table, merge, path)
-    return chosen[["event", "onset", "duration", "trial_type", "class"]].reset_index(drop=True)
-
-
-def event_windows(
-    run: RunRecord,
-    events: pd.DataFrame,
-    *,
-    window: tuple[float, float] | None = None,
-    anchor: str = "onset",
-    shift: float = 0.0,
-) -> list[npt.NDArray[np.int64]]:
-    """Return the volumes of each labelled event of a run.
 
     Raises
     ------
     InputError
-        If an onset lies outside the run, a duration that is needed is missing, or a window leaves the run.
+        If the onset of an event of a class is missing.
     """
+    events = read_events(path, target)
+    class_of = {level: name for name, members in classes.items() for level in members}
+    of_class = [class_of.get(level) for level in events.level]
+    onset = events.onset.tolist()
+    unknown = [row for row, name in enumerate(of_class) if name is not None and math.isnan(onset[row])]
+    if unknown:
+        raise InputError(
+            f"{path} has onset n/a of {events.level[unknown[0]]!r} (line "
+            f"{', '.join(str(events.line[row]) for row in unknown[:5])}).",
+            "a number of seconds for every event of a class",
+            "correct the events file, or leave the level out with --classes",
+        )
+    # Where blocks are made, events of no class end them: all are needed that have a time.
+    rows = [
+        row
+        for row, name in enumerate(of_class)
+        if (name is not None if merge is None else not math.isnan(onset[row]))
+    ]
+    rows.sort(key=onset.__getitem__)
+    duration = events.duration.tolist()
+    columns: dict[str, list[Any]] = {
+        "event": rows,
+        "onset": [onset[row] for row in rows],
+        "duration": [duration[row] for row in rows],
+        "trial_type": [events.level[row] for row in rows],
+        "class": [of_class[row] for row in rows],
+    }
+    if merge is None:
+        return columns
+    merged = merge_events(pd.DataFrame(columns), merge, path)
+    return {name: merged[name].tolist() for name in columns}
+
+
+@dataclass(frozen=True)
+class RunSamples:
+    """The labelled samples of a run.
+
+    Parameters
+    ----------
+    columns
+        One entry per sample in each of :data:`ROW_COLUMNS`.
+    windows
+        Volume numbers per event that gives samples.
+    outside
+        The events of a class that give none, as their window leaves the run: what each is, for messages.
+    """
+
+    columns: dict[str, list[Any]]
+    windows: list[npt.NDArray[np.int64]]
+    outside: list[str]
+
+
+def rows_frame(columns: Sequence[Mapping[str, list[Any]]]) -> pd.DataFrame:
+    """Return the rows of several runs, one below the other, as a table of :data:`ROW_COLUMNS`."""
+    joined = {name: [cell for run in columns for cell in run[name]] for name in ROW_COLUMNS}
+    frame = pd.DataFrame(joined)
+    whole = dict.fromkeys(("event", "first_volume", "last_volume"), np.int64)
+    return frame.astype({**whole, "onset": np.float64, "duration": np.float64})
+
+
+def event_windows(
+    run: RunRecord,
+    events: Mapping[str, list[Any]],
+    *,
+    window: tuple[float, float] | None = None,
+    anchor: str = "onset",
+    shift: float = 0.0,
+) -> tuple[list[int], list[npt.NDArray[np.int64]], list[str]]:
+    """Return which labelled events of a run have their window in it, the volumes of each, and the others.
+
+    Parameters
+    ----------
+    run
+        The run.
+    events
+        See :func:`labelled_events`.
+    window, anchor, shift
+        See :func:`bids_xai.images.windows.window_bounds`.
+
+    Returns
+    -------
+    inside : list of int
+        Places of the events in ``events``.
+    windows : list of arrays
+        Their volumes.
+    outside : list of str
+        The events whose window leaves the run.
+
+    Raises
+    ------
+    InputError
+        If a duration that is needed is missing, or no volume falls into a window.
+    """
+    inside, windows, outside = [], [], []
     end = run.n_volumes * run.tr
-    windows = []
-    numbers, levels = events["event"].tolist(), events["trial_type"].tolist()
-    onsets, durations = events["onset"].tolist(), events["duration"].tolist()
-    for number, level, onset, duration in zip(numbers, levels, onsets, durations, strict=True):
-        name = f"event {number} ({level}) of {run.events}"
-        if not 0 <= onset < end:
-            raise InputError(
-                f"The onset of {name} is {onset:g} s, outside the run: {run.bold} lasts {end:g} s "
-                f"({run.n_volumes} volumes of {run.tr:g} s).",
-                f"onsets from 0 to below {end:g} s",
-                "check that the events file belongs to this run and that the image is complete",
-            )
+    bounds: dict[str, Any] = {"window": window, "anchor": anchor, "shift": shift}
+    columns = (events[name] for name in ("event", "trial_type", "onset", "duration"))
+    for place, (row, level, onset, duration) in enumerate(zip(*columns, strict=True)):
         unknown = math.isnan(duration)
         if unknown and (window is None or anchor == "offset"):
             raise InputError(
-                f"The duration of {name} is n/a.",
+                f"The duration of event {row} ({level}) of {run.events} is n/a.",
                 "a duration, which the window needs",
                 "give --window START STOP relative to the onset",
             )
-        windows.append(
-            window_volumes(
-                onset,
-                0.0 if unknown else duration,
-                run.tr,
-                run.n_volumes,
-                window=window,
-                anchor=anchor,
-                shift=shift,
-                event=name,
-                run=str(run.bold),
-            )
-        )
-    return windows
+        known = 0.0 if unknown else duration
+        start, stop = window_bounds(onset, known, **bounds)
+        if leaves_run(start, stop, end):
+            outside.append(f"event {row} ({level}, onset {onset:g} s, window {start:g} to {stop:g} s)")
+            continue
+        name = f"event {row} ({level}) of {run.events}"
+        length = (run.tr, run.n_volumes)
+        windows.append(window_volumes(onset, known, *length, **bounds, event=name, run=str(run.bold)))
+        inside.append(place)
+    return inside, windows, outside
 
 
-def sample_rows(
+def run_samples(
     run: RunRecord,
     *,
     target: str,
@@ -293,8 +369,8 @@ def sample_rows(
     anchor: str = "onset",
     shift: float = 0.0,
     merge: float | None = None,
-) -> tuple[pd.DataFrame, list[npt.NDArray[np.int64]]]:
-    """Return the labelled rows of a run and the volumes of each of its events.
+) -> RunSamples:
+    """Return the labelled samples of a run and the volumes of each of its events.
 
     Parameters
     ----------
@@ -309,21 +385,83 @@ def sample_rows(
 
     Returns
     -------
-    rows : DataFrame
-        One row per sample with the columns of :data:`ROW_COLUMNS`, in the order of
-        :func:`bids_xai.images.windows.take_samples`.
-    windows : list of arrays
-        Volume numbers per event.
+    RunSamples
+        Samples in the order of :func:`bids_xai.images.windows.take_samples`.
     """
     events = labelled_events(run.events, target, classes, merge)
-    windows = event_windows(run, events, window=window, anchor=anchor, shift=shift)
-    rows = events.iloc[sample_events(windows, sample)].reset_index(drop=True)
-    for end, column in ((0, "first_volume"), (-1, "last_volume")):
-        of_events = [volumes[[end]] for volumes in windows]
-        taken = of_events if sample == "events" else windows
-        rows[column] = np.concatenate([np.empty(0, dtype=np.int64), *taken])
-    rows.insert(0, "task", run.task)
-    rows.insert(0, "run", run.run)
-    rows.insert(0, "session", run.session)
-    rows.insert(0, "subject", run.subject)
-    return rows[list(ROW_COLUMNS)], windows
+    inside, windows, outside = event_windows(run, events, window=window, anchor=anchor, shift=shift)
+    # Per sample, which of the windows it is of.
+    places = sample_events(windows, sample).tolist()
+    columns: dict[str, list[Any]] = {
+        name: [value] * len(places)
+        for name, value in zip(
+            ("subject", "session", "run", "task"),
+            (run.subject, run.session, run.run, run.task),
+            strict=True,
+        )
+    }
+    columns |= {name: [cells[inside[place]] for place in places] for name, cells in events.items()}
+    if sample == "events":
+        columns["first_volume"] = [int(volumes[0]) for volumes in windows]
+        columns["last_volume"] = [int(volumes[-1]) for volumes in windows]
+    else:
+        columns["first_volume"] = [int(volume) for volumes in windows for volume in volumes]
+        columns["last_volume"] = columns["first_volume"]
+    return RunSamples({name: columns[name] for name in ROW_COLUMNS}, windows, outside)
+
+
+def sample_rows(run: RunRecord, **options: Any) -> tuple[pd.DataFrame, list[npt.NDArray[np.int64]]]:
+    """Return the labelled rows of a run as a table, and the volumes of each of its events.
+
+    Parameters as in :func:`run_samples`.
+    """
+    samples = run_samples(run, **options)
+    return rows_frame([samples.columns]), samples.windows
+
+
+def check_outside(run: RunRecord, samples: RunSamples, share: float) -> str | None:
+    """Return what to warn of where windows of events leave their run; None where none does.
+
+    Parameters
+    ----------
+    run, samples
+        The run and its samples.
+    share
+        Largest share of the run's events that may be left out.
+
+    Raises
+    ------
+    InputError
+        If more events leave the run.
+    """
+    n_outside, n_events = len(samples.outside), len(samples.outside) + len(samples.windows)
+    if not n_outside:
+        return None
+    end = run.n_volumes * run.tr
+    shown = ", ".join(samples.outside[:3]) + (", ..." if n_outside > 3 else "")
+    found = (
+        f"{n_outside} of {n_events} events of {run.events} have a window that leaves the run, which lasts "
+        f"{end:g} s ({run.n_volumes} volumes of {run.tr:g} s): {shown}."
+    )
+    if n_outside > share * n_events:
+        raise InputError(
+            found,
+            f"windows within 0 and {end:g} s for all but a share of {share:g} of the events of a run",
+            "check that the events file belongs to this run and that the image is complete; shorten "
+            "--window, lower --hrf-shift, or raise --max-events-outside, which leaves them out",
+        )
+    return f"Left out: {found}"
+
+
+def read_rows(path: str | os.PathLike[str], exchange_within: str | None = None) -> pd.DataFrame:
+    """Read the rows of samples that :func:`run_samples` gave; labels that they lack are empty.
+
+    Parameters
+    ----------
+    path
+        A TSV file with :data:`ROW_COLUMNS`.
+    exchange_within
+        ``COLUMN`` or ``TABLE:COLUMN``; that of the blocks, which are labels. None: there are none.
+    """
+    labels = [] if exchange_within is None else [exchange_within.rpartition(":")[2]]
+    return read_frame(path, labels=labels).fillna({"session": "", "task": "", "run": ""})

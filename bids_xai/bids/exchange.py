@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from bids_xai.bids.events import ROW_COLUMNS
 from bids_xai.bids.targets import read_levels
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
+from bids_xai.tables import read_table
 
 TABLES = ("events", "participants")
 # Columns of the rows that are blocks themselves; the others that rows have are no blocks.
@@ -57,9 +59,13 @@ def parse_exchange_within(exchange_within: str, modality: str) -> tuple[str, str
 
 
 def with_blocks(
-    rows: pd.DataFrame, exchange_within: str | None, modality: str, bids_dir: Path, events: Path | None = None
+    rows: pd.DataFrame,
+    exchange_within: str | None,
+    modality: str,
+    bids_dir: Path,
+    events: Sequence[Path] | None = None,
 ) -> pd.DataFrame:
-    """Return the rows of a run or image with the column whose levels are blocks.
+    """Return the rows of runs or images with the column whose levels are blocks.
 
     Parameters
     ----------
@@ -70,7 +76,7 @@ def with_blocks(
     bids_dir
         Dataset with participants.tsv.
     events
-        Events file of the run. Of merged events the first counts.
+        Events file of each row's run. Of merged events the first counts.
 
     Raises
     ------
@@ -86,8 +92,10 @@ def with_blocks(
         return rows.assign(**{column: _of_people(rows["subject"], bids_dir / "participants.tsv", column)})
     if events is None:
         raise ValueError("a column of the events files, and no events file")
-    levels = _of_events(events, column)
-    return rows.assign(**{column: levels.iloc[rows["event"].astype(int)].to_numpy()})
+    # Each file once.
+    levels = {path: _of_events(path, column) for path in dict.fromkeys(events)}
+    numbers = rows["event"].astype(int)
+    return rows.assign(**{column: [levels[path][row] for path, row in zip(events, numbers, strict=True)]})
 
 
 def _of_people(subjects: pd.Series, path: Path, column: str) -> list[str]:
@@ -102,13 +110,6 @@ def _of_people(subjects: pd.Series, path: Path, column: str) -> list[str]:
     return [levels[f"sub-{subject}"] for subject in subjects]
 
 
-def _of_events(path: Path, column: str) -> pd.Series:
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if column not in table:
-        raise InputError(
-            f"--exchange-within {column}: the events file {path} has no such column.",
-            f"one of its columns: {', '.join(map(str, table.columns))}",
-            nearest_name(column, list(map(str, table.columns)))
-            or f"for a column of participants.tsv name participants:{column}",
-        )
-    return table[column].str.strip()
+def _of_events(path: Path, column: str) -> list[str]:
+    remedy = f"correct --exchange-within; for a column of participants.tsv name participants:{column}"
+    return read_table(path, "the events file").column(column, remedy)

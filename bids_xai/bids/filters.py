@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from bids.layout import Query
 
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
+from bids_xai.text_files import read_json
 
 BOLD: dict[str, Any] = {"suffix": "bold", "extension": [".nii", ".nii.gz"], "datatype": "func"}
 EVENTS: dict[str, Any] = {"suffix": "events", "extension": [".tsv"]}
@@ -49,15 +48,7 @@ def read_filter_file(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     InputError
         If it cannot be read or has another form (see :func:`check_filters`).
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"The filter file {path} cannot be read: {error}",
-            'JSON such as {"bold": {"acquisition": "slice"}}',
-            "correct --bids-filter-file",
-        ) from error
-    return check_filters(content, str(path))
+    return check_filters(read_json(path, "the filter file", "correct --bids-filter-file"), str(path))
 
 
 def check_filters(content: Any, name: str = "the BIDS filters") -> dict[str, dict[str, Any]]:

@@ -12,12 +12,13 @@ from typing import Any
 import nibabel as nb
 
 from bids_xai.bids.checks import Problems, check_grids, check_tr, check_varies, open_image
-from bids_xai.bids.confounds import ENGINE_COLUMNS, confound_columns, matching_columns
+from bids_xai.bids.confounds import ENGINE_COLUMNS, check_patterns, matching_columns, read_confounds
 from bids_xai.bids.events import (
     check_classes,
+    check_outside,
     parse_classes,
     read_events,
-    sample_rows,
+    run_samples,
 )
 from bids_xai.bids.finder import Finder
 from bids_xai.bids.masks import MaskChoice, choose_masks
@@ -78,6 +79,7 @@ def _read(
     problems = Problems()
     headers: dict[Path, nb.Nifti1Image] = {}
     records: list[RunRecord] = []
+    columns: dict[str, list[str]] = {}
     for file in images:
         try:
             img = open_image(file.path)
@@ -89,13 +91,17 @@ def _read(
             # Engines for raw images compute the confounds themselves.
             record = finder.record(file, tr, img.shape[3], confounds=bool(confounds) and not search.from_raw)
             if record.confounds is not None:
-                confound_columns(record.confounds, confounds)
+                columns[str(record.confounds)] = read_confounds(
+                    record.confounds, confounds, record.n_volumes
+                )[1]
         except InputError as error:
             problems.add(error)
         else:
             headers[file.path] = img
             records.append(record)
     problems.raise_any()
+    for warning in check_patterns(columns, confounds):
+        LOGGER.warning("%s", warning)
     return records, headers
 
 
@@ -113,9 +119,15 @@ def _check_grids(headers: Mapping[Path, nb.Nifti1Image], resolution: float | Non
 
 
 def check_samples(
-    records: Sequence[RunRecord], target: str, asked: Sequence[str], options: Mapping[str, Any]
+    records: Sequence[RunRecord],
+    target: str,
+    asked: Sequence[str],
+    options: Mapping[str, Any],
+    max_outside: float = 0.25,
 ) -> None:
     """Read all events: classes must exist, windows stay in their runs, and every class have samples.
+
+    Events whose window leaves their run are left out and logged.
 
     Parameters
     ----------
@@ -124,13 +136,15 @@ def check_samples(
     target, asked
         Column of the events and the classes asked for.
     options
-        Further parameters of :func:`bids_xai.bids.events.sample_rows`.
+        Further parameters of :func:`bids_xai.bids.events.run_samples`.
+    max_outside
+        Largest share of a run's events whose window may leave the run.
     """
     problems = Problems()
     levels: set[str] = set()
     for path in dict.fromkeys(record.events for record in records):
         try:
-            levels |= set(read_events(path, target)["level"])
+            levels |= set(read_events(path, target).level)
         except InputError as error:
             problems.add(error)
     problems.raise_any()
@@ -138,12 +152,15 @@ def check_samples(
     counts: Counter[str] = Counter()
     for record in records:
         try:
-            rows, _ = sample_rows(record, target=target, classes=classes, **options)
+            samples = run_samples(record, target=target, classes=classes, **options)
+            left_out = check_outside(record, samples, max_outside)
         except InputError as error:
             problems.add(error)
         else:
-            counts.update(rows["class"])
-            if rows.empty:
+            counts.update(samples.columns["class"])
+            if left_out is not None:
+                LOGGER.warning("%s", left_out)
+            elif not samples.windows:
                 LOGGER.warning("No event of the chosen classes in %s.", record.events)
     problems.raise_any()
     check_counts(classes, counts, "runs")

@@ -45,6 +45,7 @@ def query(
     window: Sequence[float] | None = None,
     window_anchor: str = "onset",
     hrf_shift: float = 5.0,
+    max_events_outside: float = 0.25,
     work_dir: str | os.PathLike[str] = "work",
     allow_downloads: bool = False,
 ) -> list[SubjectRecord]:
@@ -87,6 +88,8 @@ def query(
         (:func:`bids_xai.bids.blocks.merge_events`); None: none are.
     sample, window, window_anchor, hrf_shift
         What a sample is (:func:`bids_xai.images.windows.window_volumes`).
+    max_events_outside
+        Largest share of a run's events whose window may leave the run; they are left out and logged.
     work_dir
         Where the mask of a template is written when ``mask`` is ``template``.
     allow_downloads
@@ -132,7 +135,7 @@ def query(
         "shift": hrf_shift,
         "merge": merge_events,
     }
-    check_samples(runs, target, classes, options)
+    check_samples(runs, target, classes, options, max_events_outside)
     anatomy = anatomy_of_runs(search, runs) if search.from_raw else {}
     return _by_subject(runs, [image for images in anatomy.values() for image in images])
 

@@ -14,6 +14,7 @@ from bids_xai.bids.checks import Problems
 from bids_xai.bids.sample_files import check_written, stacked_rows
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
+from bids_xai.text_files import read_json_object
 
 # What two runs must share for their samples to be rows of one table.
 SHARED_SETTINGS = (
@@ -96,8 +97,10 @@ def find_samples(
     return sorted(chosen, key=lambda item: (item.subject, item.session, item.task, item.run))
 
 
-def written_rows(found: Sequence[SampleSet]) -> pd.DataFrame:
+def written_rows(found: Sequence[SampleSet], exchange_within: str | None = None) -> pd.DataFrame:
     """Return the rows of participant-level results one below the other, once their files belong together.
+
+    ``exchange_within`` is the column of the blocks (:func:`bids_xai.bids.events.read_rows`).
 
     Raises
     ------
@@ -111,12 +114,12 @@ def written_rows(found: Sequence[SampleSet]) -> pd.DataFrame:
         except InputError as error:
             problems.add(error)
     problems.raise_any()
-    rows = stacked_rows([item.rows for item in found], [item.samples for item in found])
+    rows = stacked_rows([item.rows for item in found], [item.samples for item in found], exchange_within)
     return rows.drop(columns=["image", "volume"])
 
 
 def _read(output_dir: Path, sidecar: Path) -> SampleSet:
-    metadata = json.loads(sidecar.read_text(encoding="utf-8"))
+    metadata = read_json_object(sidecar, "the sidecar", "run the participant level again")
     stem = sidecar.name.removesuffix(".json")
     entities = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
     return SampleSet(

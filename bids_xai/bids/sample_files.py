@@ -14,9 +14,12 @@ from typing import Any
 import pandas as pd
 
 from bids_xai.atomic import steady_file
-from bids_xai.bids.descriptions import tsv_text, write_json
+from bids_xai.bids.descriptions import write_json
+from bids_xai.bids.events import read_rows
 from bids_xai.errors import InputError
-from bids_xai.reports.results import load_image, read_table
+from bids_xai.reports.results import load_image
+from bids_xai.tables import tsv_text
+from bids_xai.text_files import read_json, read_json_object
 
 # Keys of the sidecar: how many samples there are, and the checksums of what belongs together.
 COUNT, CHECKSUMS = "NumberOfSamples", "SHA256"
@@ -101,7 +104,7 @@ def check_written(image: Path, mask: Path) -> None:
             raise InputError(
                 f"{path} does not exist, which the samples {image.name} need.", "whole results", _AGAIN
             )
-    metadata = json.loads(sidecar.read_text(encoding="utf-8"))
+    metadata = read_json_object(sidecar, "the sidecar", _AGAIN)
     recorded, present = metadata.get(CHECKSUMS), _checksums(image, mask)
     if not isinstance(recorded, Mapping):
         raise InputError(
@@ -130,7 +133,11 @@ def check_collected(images: Sequence[Path | str], masks: Sequence[Path | str]) -
             check_written(image, mask)
 
 
-def stacked_rows(tables: Sequence[str | os.PathLike[str]], images: Sequence[Path | str]) -> pd.DataFrame:
+def stacked_rows(
+    tables: Sequence[str | os.PathLike[str]],
+    images: Sequence[Path | str],
+    exchange_within: str | None = None,
+) -> pd.DataFrame:
     """Return the rows of many runs one below the other: row i is of volume i of all their images.
 
     Parameters
@@ -139,6 +146,8 @@ def stacked_rows(tables: Sequence[str | os.PathLike[str]], images: Sequence[Path
         TSV files, one row per sample.
     images
         4-D images in the same order, one volume per sample.
+    exchange_within
+        Column of the blocks, which are labels (:func:`bids_xai.bids.events.read_rows`).
 
     Returns
     -------
@@ -153,7 +162,7 @@ def stacked_rows(tables: Sequence[str | os.PathLike[str]], images: Sequence[Path
     """
     parts = []
     for number, (path, image) in enumerate(zip(tables, images, strict=True)):
-        rows = read_table(Path(path)).fillna({"session": "", "task": "", "run": ""})
+        rows = read_rows(path, exchange_within)
         _check_counts(Path(image), len(rows), Path(path))
         parts.append(rows.assign(image=number, volume=range(len(rows))))
     return pd.concat(parts, ignore_index=True)
@@ -185,8 +194,8 @@ def _is_written(sidecar: Path, described: Mapping[str, Any]) -> bool:
     if not sidecar.is_file():
         return False
     try:
-        present: Any = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError:
+        present: Any = read_json(sidecar)
+    except InputError:
         return False
     return bool(present == json.loads(json.dumps(described)))
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from bids_xai.bids.checks import Problems
-from bids_xai.bids.events import MISSING
 from bids_xai.bids.filters import combined
 from bids_xai.bids.layout import belongs
 from bids_xai.bids.records import BidsFile
 from bids_xai.bids.selection import Search
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
+from bids_xai.tables import MISSING, read_table
 
 LOGGER = logging.getLogger("bids_xai.bids")
 # Table -> the column that says what a row is of.
@@ -165,24 +165,13 @@ def read_levels(path: Path, key: str, column: str, option: str = "--target") -> 
             f"a tab-separated table with the columns {key} and {column}",
             f"add it, or choose another {option} ({', '.join(f'{name}:COLUMN' for name in TABLES)})",
         )
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}", f"a tab-separated table with {key} and {column}", "correct it"
-        ) from error
-    for name in (key, column):
-        if name not in table.columns:
-            raise InputError(
-                f"{path} has no column {name!r}.",
-                f"one of its columns: {', '.join(map(str, table.columns))}",
-                nearest_name(name, list(map(str, table.columns)))
-                or (f"add it: BIDS requires {key}" if name == key else f"choose a column with {option}"),
-            )
+    table = read_table(path)
+    names = table.column(key, f"add it: BIDS requires {key}")
+    cells = table.column(column, f"choose a column with {option}")
     prefix = {"participant_id": "sub-", "session_id": "ses-"}.get(key, "")
     levels: dict[str, str] = {}
-    for number, (label, text) in enumerate(zip(table[key], table[column], strict=True), start=2):
-        name, level = prefix + label.strip().removeprefix(prefix), text.strip()
+    for number, label, level in zip(table.lines, names, cells, strict=True):
+        name = prefix + label.removeprefix(prefix)
         if levels.setdefault(name, level) != level:
             raise InputError(
                 f"{path} has {column} {level!r} (line {number}) and {levels[name]!r} for {name}.",

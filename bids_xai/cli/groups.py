@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from bids_xai.cli.target import save_template
 from bids_xai.errors import InputError
 from bids_xai.images.templates import template_image
 from bids_xai.settings import Settings
+from bids_xai.text_files import read_json_object
 
 LOGGER = logging.getLogger("bids_xai")
 
@@ -114,7 +114,7 @@ def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dic
 
 def provenance(request: Request) -> dict[str, Any]:
     """Return what sidecars and reports say of the origin of the results."""
-    description = json.loads((request.bids_dir / "dataset_description.json").read_text(encoding="utf-8"))
+    description = read_json_object(request.bids_dir / "dataset_description.json")
     return {
         "dataset": str(description.get("Name", request.bids_dir.name)),
         "bids_dir": str(request.bids_dir),

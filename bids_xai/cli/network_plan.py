@@ -106,7 +106,7 @@ def plan_networks(
         names, rows = expected_rows(settings, subjects, bids_dir)
     else:
         names = class_names(settings, found)
-        rows = written_rows(found)
+        rows = written_rows(found, settings.inference.exchange_within)
     columns = [*network.stratify, *network.undersample, *([network.biomarker] if network.biomarker else [])]
     rows = with_covariates(rows, bids_dir / "participants.tsv", [column_of(name) for name in columns])
     design, kept = network_design(

@@ -48,6 +48,7 @@ def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
         window=samples.window,
         window_anchor=samples.window_anchor,
         hrf_shift=samples.hrf_shift,
+        max_events_outside=samples.max_events_outside,
     )
     if settings.inference.exchange_within is not None:
         # A column that is missing is missed now, not by the last node.

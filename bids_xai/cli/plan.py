@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nb
@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_xai.bids.anatomical import anatomical_classes, anatomical_rows
 from bids_xai.bids.engines import ALIGNED, choose_engine
-from bids_xai.bids.events import parse_classes, resolve_classes, sample_rows
+from bids_xai.bids.events import parse_classes, resolve_classes, rows_frame, run_samples
 from bids_xai.bids.exchange import parse_exchange_within, with_blocks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
@@ -61,7 +61,7 @@ def plan_group(
         names, rows = expected_rows(settings, subjects, bids_dir)
     else:
         names = class_names(settings, found)
-        rows = written_rows(found)
+        rows = written_rows(found, settings.inference.exchange_within)
     decoding, inference = settings.decoding, settings.inference
     design, kept = make_design(
         rows,
@@ -191,31 +191,24 @@ def expected_rows(
         classes = anatomical_classes(images, samples.target, samples.classes)
         rows = anatomical_rows(images, classes)
         return tuple(classes), with_blocks(rows, within, settings.preprocessing.modality, bids_dir)
-    events = [run.events for subject in subjects for run in subject.runs]
-    classes = resolve_classes(events, samples.target, samples.classes)
-    tables = [_rows_of_runs(subject, settings, classes, bids_dir) for subject in subjects]
-    return tuple(classes), pd.concat(tables, ignore_index=True)
-
-
-def _rows_of_runs(
-    subject: SubjectRecord, settings: Settings, classes: Mapping[str, Sequence[str]], bids_dir: Path
-) -> pd.DataFrame:
-    samples = settings.samples
-    window = None if samples.window is None else (samples.window[0], samples.window[1])
-    tables = []
-    for run in subject.runs:
-        rows, _ = sample_rows(
+    runs = [run for subject in subjects for run in subject.runs]
+    classes = resolve_classes([run.events for run in runs], samples.target, samples.classes)
+    columns = [
+        run_samples(
             run,
             target=samples.target,
             classes=classes,
             sample=samples.sample,
-            window=window,
+            window=None if samples.window is None else (samples.window[0], samples.window[1]),
             anchor=samples.window_anchor,
             shift=samples.hrf_shift,
             merge=samples.merge_events,
-        )
-        tables.append(with_blocks(rows, settings.inference.exchange_within, "bold", bids_dir, run.events))
-    return pd.concat(tables, ignore_index=True)
+        ).columns
+        for run in runs
+    ]
+    rows = rows_frame(columns)
+    events = [run.events for run, of_run in zip(runs, columns, strict=True) for _ in of_run["event"]]
+    return tuple(classes), with_blocks(rows, within, "bold", bids_dir, events)
 
 
 def _voxels(subject: SubjectRecord, settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,6 +48,11 @@ def window_bounds(
     return start, stop
 
 
+def leaves_run(start: float, stop: float, end: float) -> bool:
+    """Tell whether a window ``[start, stop)`` leaves a run of ``end`` seconds."""
+    return start < -_TOLERANCE_S or stop > end + _TOLERANCE_S
+
+
 def window_volumes(
     onset: float,
     duration: float,
@@ -86,15 +92,15 @@ def window_volumes(
     """
     start, stop = window_bounds(onset, duration, window=window, anchor=anchor, shift=shift)
     end = n_volumes * tr
-    if start < -_TOLERANCE_S or stop > end + _TOLERANCE_S:
+    if leaves_run(start, stop, end):
         raise InputError(
             f"The window of {event} (onset {onset:g} s, duration {duration:g} s) runs from {start:g} to "
             f"{stop:g} s and leaves {run}, which lasts {end:g} s ({n_volumes} volumes of {tr:g} s).",
             f"windows within 0 and {end:g} s",
             "shorten --window, lower --hrf-shift, or leave the event out of the events file",
         )
-    first = int(np.ceil((start - _TOLERANCE_S) / tr))
-    last = int(np.ceil((stop - _TOLERANCE_S) / tr))
+    first = math.ceil((start - _TOLERANCE_S) / tr)
+    last = math.ceil((stop - _TOLERANCE_S) / tr)
     if last <= first:
         raise InputError(
             f"No volume falls into the window of {event} in {run}: {start:g} to {stop:g} s, volumes "

@@ -25,6 +25,7 @@ from bids_xai.decoding.design import make_design
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_samples, varying_voxels
 from bids_xai.inference.permutation import natural_scheme
+from bids_xai.tables import write_frame
 
 
 class CollectSamples(SimpleInterface):
@@ -61,14 +62,15 @@ class CollectSamples(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         inputs, folder = self.inputs, Path(runtime.cwd)
         check_collected(inputs.in_samples, inputs.in_masks)
-        rows = stacked_rows(inputs.in_rows, inputs.in_samples).drop(columns=["image", "volume"])
+        within = inputs.exchange_within if isdefined(inputs.exchange_within) else None
+        rows = stacked_rows(inputs.in_rows, inputs.in_samples, within).drop(columns=["image", "volume"])
         design, kept = make_design(
             rows,
             classes=inputs.classes if isdefined(inputs.classes) else (),
             cv=inputs.cv,
             n_folds=inputs.n_folds,
             seed=inputs.random_seed,
-            exchange_within=inputs.exchange_within if isdefined(inputs.exchange_within) else None,
+            exchange_within=within,
         )
         images = [nb.load(path) for path in inputs.in_samples]
         mask = masking.intersect([nb.load(path) for path in inputs.in_masks])
@@ -83,7 +85,7 @@ class CollectSamples(SimpleInterface):
         data.flush()
         with threadpool_limits(1):
             training_basis(data).save(folder / "gram.npy")
-        rows.iloc[kept].to_csv(folder / "rows.tsv", sep="\t", index=False, na_rep="n/a")
+        write_frame(rows.iloc[kept], folder / "rows.tsv")
         design.save(folder / "design.json")
         natural = natural_scheme(inputs.cv, design.labels, design.subjects)
         self._results.update(

@@ -35,7 +35,7 @@ from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.models.checkpoints import load_card, load_own_checkpoint
 from bids_xai.models.memory import memory_kept
 from bids_xai.models.threads import torch_threads
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 
 class NetworkSpec(BaseInterfaceInputSpec):
@@ -107,7 +107,7 @@ class Chosen:
 def chosen_of_fold(inputs: Any, design: Design, *, fold: int, runs: list[int]) -> Chosen:
     """Return the samples of a fold that are explained, for the inputs of an :class:`ExplainSpec`."""
     places = [run * len(design.folds) + fold for run in runs]
-    predictions = [read_table(Path(inputs.in_predictions[place])) for place in places]
+    predictions = [read_frame(Path(inputs.in_predictions[place])) for place in places]
     columns = [f"probability_{name}" for name in design.classes]
     probabilities = np.stack([table[columns].to_numpy() for table in predictions])
     codes = {name: code for code, name in enumerate(design.classes)}

@@ -24,6 +24,7 @@ from nipype.interfaces.base import (
 from bids_xai.images import grids, masking
 from bids_xai.images.grids import image_like, voxel_sizes
 from bids_xai.images.motion import MOTION_COLUMNS, motion_regressors
+from bids_xai.tables import write_frame
 
 # Share of what an analysis voxel averages that must have data.
 _WHOLE = 0.99
@@ -188,7 +189,7 @@ class MotionParameters(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         out_file = Path(runtime.cwd) / "motion.tsv"
         table = pd.DataFrame(motion_regressors(read_motion(self.inputs.in_file)))
-        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a")
+        write_frame(table, out_file)
         self._results["out_parameters"] = str(out_file)
         return runtime
 

@@ -21,6 +21,7 @@ from bids_xai.images import masking
 from bids_xai.images.dvars import dvars
 from bids_xai.images.motion import estimate_motion, motion_regressors
 from bids_xai.images.resampling import resample_run
+from bids_xai.tables import read_frame, write_frame
 
 
 class EstimateMotion(SimpleInterface):
@@ -45,7 +46,7 @@ class EstimateMotion(SimpleInterface):
         np.save(folder / "matrices.npy", motion.matrices)
         LinearTransformsMapping(motion.matrices).to_filename(str(folder / "transforms.txt"), fmt="itk")
         table = pd.DataFrame(motion_regressors(motion.parameters()))
-        table.to_csv(folder / "motion.tsv", sep="\t", index=False, na_rep="n/a")
+        write_frame(table, folder / "motion.tsv")
         self._results.update(
             out_reference=str(folder / "reference.nii.gz"),
             out_matrices=str(folder / "matrices.npy"),
@@ -117,11 +118,11 @@ class GatherConfounds(SimpleInterface):
     output_spec = _OutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        table = pd.read_csv(self.inputs.in_parameters, sep="\t", na_values="n/a")
+        table = read_frame(self.inputs.in_parameters)
         series = masking.masked_series(nb.load(self.inputs.in_file), nb.load(self.inputs.in_mask))
         table["dvars"], table["std_dvars"] = dvars(series)
         table["global_signal"] = series.mean(axis=1, dtype=np.float64)
         out_file = Path(runtime.cwd) / "confounds.tsv"
-        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a")
+        write_frame(table, out_file)
         self._results["out_file"] = str(out_file)
         return runtime

@@ -38,7 +38,7 @@ from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.inference.networks import biomarker_tests
 from bids_xai.interfaces.network_results import save_tables
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 # What the seed of the biomarker's permutations is of, beside those of bids_xai.interfaces.networks.
 _BIOMARKER = 15
@@ -73,7 +73,7 @@ class HeatmapRegions(SimpleInterface):
         regions = regions_of(labels_on_grid(atlas, mask), atlas, merge_sides=inputs.merge_sides)
         design = Design.load(inputs.in_design)
         methods = list(inputs.in_summary["methods"])
-        index = read_table(Path(inputs.in_index))
+        index = read_frame(Path(inputs.in_index))
         heatmaps = load_chunk(inputs.in_heatmaps)["heatmaps"]
         runs = load_chunk(inputs.in_runs)
         sums = {method: region_sums(heatmaps[:, m], regions) for m, method in enumerate(methods)}
@@ -97,7 +97,7 @@ class HeatmapRegions(SimpleInterface):
         """Correlate a region's relevance, mean over a person's heatmaps, with the person's biomarker."""
         inputs = self.inputs
         column = column_of(inputs.biomarker)
-        values = read_table(Path(inputs.in_rows)).groupby("subject")[column].mean()
+        values = read_frame(Path(inputs.in_rows)).groupby("subject")[column].mean()
         found = []
         for method, own in sums.items():
             of_person = pd.DataFrame(own).groupby(index["subject"].to_numpy()).mean()

@@ -33,7 +33,7 @@ from bids_xai.inference.permutation import smallest_p
 from bids_xai.inference.similarity import embed
 from bids_xai.interfaces.explanations import explained
 from bids_xai.interfaces.network_results import save_tables
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame, write_frame
 
 # What the seed of the permutations is of, beside those of bids_xai.interfaces.networks.
 _LESION_LOAD = 16
@@ -87,7 +87,7 @@ class SummarizeHeatmaps(SimpleInterface):
             **self._localisation(index, heatmaps, methods),
             **self._positions(maps["mean"], design, [own.name for own in explanations]),
         }
-        index.to_csv(folder / "index.tsv", sep="\t", index=False, na_rep="n/a")
+        write_frame(index, folder / "index.tsv")
         self._results.update(
             out_maps=str(save_chunk(folder / "maps.npz", maps)),
             out_runs=str(save_chunk(folder / "runs.npz", {"means": means, "counts": counts})),
@@ -136,7 +136,7 @@ class SummarizeHeatmaps(SimpleInterface):
         """Average the heatmaps of a person's volumes of a class; an anatomical image stands by itself."""
         inputs = self.inputs
         of_class = explained(inputs.explain_class, design.classes)
-        rows = read_table(Path(inputs.in_rows)).fillna({"session": "", "task": ""})
+        rows = read_frame(Path(inputs.in_rows)).fillna({"session": "", "task": ""})
         found = []
         for number, own in enumerate(folds):
             table = rows.iloc[np.asarray(own["samples"])][["subject", "session", "task", "image", "volume"]]

@@ -27,6 +27,7 @@ from bids_xai.inference.permutation import design_p, smallest_p
 from bids_xai.inference.reproducibility import load_counts
 from bids_xai.inference.summary import Null, Runs, summarize
 from bids_xai.inference.univariate import anova_f, one_versus_rest_t
+from bids_xai.tables import write_frame
 
 # Stage of the seeds of what is drawn here; those of the trainings are 0, 1, 2.
 _POPULATION = 3
@@ -115,7 +116,7 @@ class Summarize(SimpleInterface):
         tables = {}
         for name, table in summary.tables.items():
             tables[name] = str(folder / f"{name}.tsv")
-            table.to_csv(tables[name], sep="\t", index=False, na_rep="n/a")
+            write_frame(table, tables[name])
         self._results.update(
             out_maps=str(save_chunk(folder / "maps.npz", summary.maps)),
             out_tables=tables,
@@ -184,6 +185,6 @@ class RegionTable(SimpleInterface):
             tail=summary["tail"],
         )
         path = Path(runtime.cwd) / "regions.tsv"
-        table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+        write_frame(table, path)
         self._results["out_table"] = str(path)
         return runtime

@@ -24,7 +24,7 @@ from bids_xai.attribution.heatmaps import group_names
 from bids_xai.bids.networks import NetworkResults, write_networks
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 
 class WriteNetworks(SimpleInterface):
@@ -81,10 +81,10 @@ class WriteNetworks(SimpleInterface):
             maps=load_chunk(inputs.in_maps),
             groups=group_names(design.classes),
             heatmaps=load_chunk(inputs.in_heatmaps)["heatmaps"],
-            index=read_table(Path(inputs.in_index)).fillna({"session": "", "task": ""}),
+            index=read_frame(Path(inputs.in_index)).fillna({"session": "", "task": ""}),
             tables=self._tables(),
             regions=self._regions("regions"),
-            rows=read_table(Path(inputs.in_rows)).fillna({"session": "", "task": "", "run": ""}),
+            rows=read_frame(Path(inputs.in_rows)).fillna({"session": "", "task": "", "run": ""}),
             design=design,
             mask=nb.load(inputs.in_mask),
             background=nb.load(inputs.in_background) if isdefined(inputs.in_background) else None,
@@ -116,7 +116,7 @@ class WriteNetworks(SimpleInterface):
         found: dict[str, str] = {}
         for part in (inputs.in_tables, inputs.in_heatmap_tables, inputs.in_trust, inputs.in_similarity):
             found |= part if isdefined(part) else {}
-        tables = {name: read_table(Path(path)) for name, path in found.items()}
+        tables = {name: read_frame(Path(path)) for name, path in found.items()}
         for name in ("overlap", "method_overlap", "biomarker", "fingerprints"):
             of_atlases = self._regions(name)
             if of_atlases:
@@ -125,7 +125,7 @@ class WriteNetworks(SimpleInterface):
 
     def _regions(self, name: str) -> list[pd.DataFrame]:
         found = self.inputs.in_regions if isdefined(self.inputs.in_regions) else []
-        return [read_table(Path(tables[name])) for tables in found if name in tables]
+        return [read_frame(Path(tables[name])) for tables in found if name in tables]
 
     def _summary(self, design: Design) -> dict[str, Any]:
         inputs = self.inputs

@@ -26,7 +26,7 @@ from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_scores import roc_table, score_table, summarise
 from bids_xai.inference.networks import score_tests
 from bids_xai.inference.permutation import smallest_p
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame, write_frame
 
 # Splits whose folds are drawn afresh: each is a sample of its own, and is scored by itself.
 _REPEATED = ("holdout", "leaky-volumes")
@@ -63,10 +63,10 @@ class ScoreNetworks(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         design = Design.load(inputs.in_design)
-        real = [read_table(Path(path)) for path in inputs.in_real]
+        real = [read_frame(Path(path)) for path in inputs.in_real]
         predictions = scored_units(real, design, inputs.cv)
         scores = _named(score_table(predictions, design.classes))
-        null = [read_table(Path(path)) for path in inputs.in_null] if isdefined(inputs.in_null) else []
+        null = [read_frame(Path(path)) for path in inputs.in_null] if isdefined(inputs.in_null) else []
         null_scores = _null_scores(null, design, inputs.cv)
         n_permutations = len(null) // len(design.folds)
         smallest = smallest_p(n_permutations, design.labels, inputs.permute, *design.exchange_codes)
@@ -74,7 +74,7 @@ class ScoreNetworks(SimpleInterface):
         others = (
             [self._baseline(name, design) for name in inputs.baseline] if isdefined(inputs.baseline) else []
         )
-        histories = pd.concat([read_table(Path(path)) for path in inputs.in_histories], ignore_index=True)
+        histories = pd.concat([read_frame(Path(path)) for path in inputs.in_histories], ignore_index=True)
         tables = {
             "predictions": pd.concat(real, ignore_index=True),
             "scores": pd.concat([scores.assign(model=NETWORK), *others], ignore_index=True),
@@ -83,7 +83,7 @@ class ScoreNetworks(SimpleInterface):
             "history": histories,
             "trainings": pd.DataFrame(inputs.in_trainings),
         }
-        searches = [read_table(Path(path)) for path in inputs.in_searches]
+        searches = [read_frame(Path(path)) for path in inputs.in_searches]
         if any(len(table) for table in searches):
             tables["search"] = pd.concat(searches, ignore_index=True)
         self._results["out_tables"] = save_tables(tables, Path(runtime.cwd))
@@ -171,5 +171,5 @@ def save_tables(tables: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]
     found = {}
     for name, table in tables.items():
         found[name] = str(folder / f"{name}.tsv")
-        table.to_csv(found[name], sep="\t", index=False, na_rep="n/a")
+        write_frame(table, found[name])
     return found

@@ -33,7 +33,7 @@ from bids_xai.images.stacking import stack_volumes, varying_voxels
 from bids_xai.inference.permutation import natural_scheme, permute_labels
 from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.models.checkpoints import Card, save_checkpoint
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame, write_frame
 
 # What seeds are of; appended to, never changed. Those of the softmax layer are 0 to 3; 13 to 16 are of
 # balancing, the Mantel test, the biomarker and the lesion load.
@@ -83,7 +83,8 @@ class CollectVolumes(SimpleInterface):
         inputs, folder = self.inputs, Path(runtime.cwd)
         check_collected(inputs.in_samples, inputs.in_masks)
         # Reports that show a heatmap over a sample need to know where it lies.
-        rows = stacked_rows(inputs.in_rows, inputs.in_samples)
+        within = inputs.exchange_within if isdefined(inputs.exchange_within) else None
+        rows = stacked_rows(inputs.in_rows, inputs.in_samples, within)
         participants = Path(inputs.in_participants) if isdefined(inputs.in_participants) else None
         rows = with_covariates(rows, participants, inputs.columns if isdefined(inputs.columns) else ())
         design, kept = network_design(
@@ -97,7 +98,7 @@ class CollectVolumes(SimpleInterface):
             first_session=inputs.first_session,
             samples_per_class=inputs.samples_per_class if isdefined(inputs.samples_per_class) else None,
             seed=inputs.random_seed,
-            exchange_within=inputs.exchange_within if isdefined(inputs.exchange_within) else None,
+            exchange_within=within,
         )
         images = [nb.load(path) for path in inputs.in_samples]
         mask = masking.intersect([nb.load(path) for path in inputs.in_masks])
@@ -108,7 +109,7 @@ class CollectVolumes(SimpleInterface):
         reserve(folder / "data.npy")
         stack_volumes(images, kept, out=data)
         data.flush()
-        rows.iloc[kept].to_csv(folder / "rows.tsv", sep="\t", index=False, na_rep="n/a")
+        write_frame(rows.iloc[kept], folder / "rows.tsv")
         design.save(folder / "design.json")
         natural = natural_scheme(inputs.cv, design.labels, design.subjects)
         folds = range(len(design.folds))
@@ -164,7 +165,7 @@ class TrainNetwork(SimpleInterface):
         run, number = int(inputs.unit["run"]), int(inputs.unit["fold"])
         volumes = np.load(inputs.in_data, mmap_mode="r")
         design = Design.load(inputs.in_design)
-        rows = read_table(Path(inputs.in_rows))
+        rows = read_frame(Path(inputs.in_rows))
         fold = design.folds[number]
         of_labels, of_training = np.random.SeedSequence(
             [inputs.random_seed, STAGES[inputs.stage], run]
@@ -282,5 +283,5 @@ def prediction_table(
 
 
 def _save(table: pd.DataFrame, path: Path) -> str:
-    table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+    write_frame(table, path)
     return str(path)

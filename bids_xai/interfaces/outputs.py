@@ -39,7 +39,7 @@ from bids_xai.bids.sample_files import write_samples
 from bids_xai.bids.sidecars import relative_source, samples_metadata
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 
 class WriteSamples(SimpleInterface):
@@ -85,7 +85,7 @@ class WriteSamples(SimpleInterface):
         mask = self._write_mask(entities)
         written = []
         for index, entity in enumerate(entities):
-            rows = self._with_blocks(read_table(Path(inputs.in_rows[index])), index)
+            rows = self._with_blocks(read_frame(Path(inputs.in_rows[index])), index)
             metadata = samples_metadata(
                 settings=inputs.settings,
                 bids_dir=inputs.bids_dir,
@@ -116,7 +116,7 @@ class WriteSamples(SimpleInterface):
         inputs = self.inputs
         if not isdefined(inputs.exchange_within):
             return rows
-        events = Path(inputs.events[index]) if isdefined(inputs.events) else None
+        events = [Path(inputs.events[index])] * len(rows) if isdefined(inputs.events) else None
         modality = "anatomical" if events is None else "bold"
         return with_blocks(rows, inputs.exchange_within, modality, Path(inputs.bids_dir), events)
 
@@ -310,9 +310,9 @@ class WriteGroup(SimpleInterface):
         regions = inputs.in_regions if isdefined(inputs.in_regions) else []
         results = GroupResults(
             maps=load_chunk(inputs.in_maps),
-            tables={name: read_table(Path(path)) for name, path in inputs.in_tables.items()},
-            regions=[read_table(Path(path)) for path in regions],
-            rows=read_table(Path(inputs.in_rows)),
+            tables={name: read_frame(Path(path)) for name, path in inputs.in_tables.items()},
+            regions=[read_frame(Path(path)) for path in regions],
+            rows=read_frame(Path(inputs.in_rows)),
             design=Design.load(inputs.in_design),
             mask=nb.load(inputs.in_mask),
             background=nb.load(inputs.in_background) if isdefined(inputs.in_background) else None,

@@ -27,6 +27,7 @@ from bids_xai.images.brain import scale_intensities
 from bids_xai.images.cleaning import clean_run
 from bids_xai.images.grids import image_like
 from bids_xai.images.windows import take_samples
+from bids_xai.tables import write_frame
 
 
 class ExtractSamples(SimpleInterface):
@@ -72,7 +73,7 @@ class ExtractSamples(SimpleInterface):
         if isdefined(inputs.classes):
             classes = {name: tuple(levels) for name, levels in inputs.classes.items()}
         else:
-            classes = parse_classes((), read_events(inputs.in_events, inputs.target)["level"])
+            classes = parse_classes((), read_events(inputs.in_events, inputs.target).level)
         labels = {key: str(inputs.entities.get(key) or "") for key in ("subject", "session", "task", "run")}
         run = RunRecord(
             subject=labels["subject"],
@@ -98,14 +99,14 @@ class ExtractSamples(SimpleInterface):
         samples, _ = take_samples(self._cleaned(image, mask), windows, inputs.sample)
         out_file, out_rows = Path(runtime.cwd) / "samples.nii.gz", Path(runtime.cwd) / "samples.tsv"
         nb.save(masking.unmask(samples, mask), out_file)
-        rows.to_csv(out_rows, sep="\t", index=False, na_rep="n/a")
+        write_frame(rows, out_rows)
         self._results.update(out_file=str(out_file), out_rows=str(out_rows))
         return runtime
 
     def _cleaned(self, image: SpatialImage, mask: SpatialImage) -> npt.NDArray[np.float32]:
         inputs, confounds = self.inputs, None
         if isdefined(inputs.in_confounds) and isdefined(inputs.confounds):
-            confounds, _ = read_confounds(inputs.in_confounds, inputs.confounds)
+            confounds, _ = read_confounds(inputs.in_confounds, inputs.confounds, image.shape[3])
         series = masking.masked_series(image, mask)
         return clean_run(
             series,
@@ -141,6 +142,6 @@ class ExtractAnatomicalSample(SimpleInterface):
         out_file, out_rows = Path(runtime.cwd) / "samples.nii.gz", Path(runtime.cwd) / "samples.tsv"
         nb.save(image_like(scaled[..., None], image), out_file)
         table = pd.DataFrame([self.inputs.row], columns=list(ROW_COLUMNS))
-        table.to_csv(out_rows, sep="\t", index=False, na_rep="n/a")
+        write_frame(table, out_rows)
         self._results.update(out_file=str(out_file), out_rows=str(out_rows))
         return runtime

@@ -24,7 +24,7 @@ from bids_xai.decoding.design import Design, make_design
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.inference.recovery import recovery_tables
 from bids_xai.phantom.scenarios import CLASSES, ScenarioParameters, make_samples, rows_of
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 
 class MakeScenario(SimpleInterface):
@@ -100,7 +100,7 @@ class WriteScenario(SimpleInterface):
         inputs = self.inputs
         maps, design = load_chunk(inputs.in_maps), Design.load(inputs.in_design)
         truth, summary = np.load(inputs.in_truth), dict(inputs.in_summary)
-        tables = {name: read_table(Path(path)) for name, path in inputs.in_tables.items()}
+        tables = {name: read_frame(Path(path)) for name, path in inputs.in_tables.items()}
         tables |= recovery_tables(
             maps,
             tables["thresholds"],

@@ -15,8 +15,8 @@ from scipy.ndimage import distance_transform_edt
 
 from bids_xai.errors import InputError
 from bids_xai.images.grids import volumes
-from bids_xai.reports.results import read_table
 from bids_xai.reports.style import GREY, OKABE_ITO, figure_style, new_figure, vector
+from bids_xai.tables import read_frame
 
 FD_LIMIT_MM = 0.5
 _CARPET_ROWS = 480
@@ -60,7 +60,7 @@ def read_confounds(path: Path, *, n_volumes: int | None = None) -> pd.DataFrame:
     InputError
         The file does not exist or has another number of rows.
     """
-    table = read_table(path).apply(pd.to_numeric, errors="coerce")
+    table = read_frame(path).apply(pd.to_numeric, errors="coerce")
     if n_volumes is not None and len(table) != n_volumes:
         raise InputError(
             f"{path} has {len(table)} rows, the run has {n_volumes} volumes.",

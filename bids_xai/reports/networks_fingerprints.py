@@ -15,6 +15,7 @@ from bids_xai.reports.networks_explanations import title_of
 from bids_xai.reports.networks_maps import filled_cuts, in_units
 from bids_xai.reports.results import Results, load_image
 from bids_xai.reports.slices import SliceView
+from bids_xai.tables import read_frame
 
 
 def fingerprint_blocks(results: Results, gallery: Gallery) -> list[Any]:
@@ -53,9 +54,7 @@ def fingerprint_blocks(results: Results, gallery: Gallery) -> list[Any]:
 
 def _pairs(results: Results) -> pd.DataFrame:
     path = results.table_path("fingerprints")
-    # Labels of digits keep their zeros.
-    labels = {"subject": str, "other": str}
-    return pd.DataFrame() if path is None else pd.read_csv(path, sep="\t", dtype=labels)
+    return pd.DataFrame() if path is None else read_frame(path)
 
 
 def _heatmap(results: Results, class_: str, method: str, subject: str) -> Mapping[str, Any] | None:

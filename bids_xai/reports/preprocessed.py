@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bids_xai.text_files import read_json
 
 QUALITY = "RegistrationQuality"
 _OF_A_RUN = ("ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part")
@@ -101,7 +102,7 @@ def read_preprocessing(folder: Path, own_figures: Iterable[str] = ()) -> Preproc
     sidecars = []
     for kind in ("anat", "func"):
         for path in sorted(folder.glob(f"**/{kind}/*.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, "the sidecar", "run the participant level again")
             told = isinstance(content, dict) and ("_desc-preproc_" in path.name or QUALITY in content)
             if told and not path.name.endswith(_SAMPLES):
                 sidecars.append((Named.of(path), content))

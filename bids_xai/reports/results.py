@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +15,10 @@ from nibabel.filebasedimages import ImageFileError
 
 from bids_xai.atomic import whole_file
 from bids_xai.errors import InputError
+from bids_xai.tables import read_frame
+from bids_xai.text_files import read_json_object
 
 MANIFEST = "results.json"
-_LABELS = (
-    "subject", "session", "task", "run", "trial_type", "class", "fold", "kind", "scope", "true",
-    "predicted", "method", "atlas", "region", "group", "metric", "mode", "layer", "class_a", "class_b",
-    "other", "model",
-)  # fmt: skip
 _REQUIRED = ("dataset", "classes", "methods", "alphas", "report_alpha", "chance", "tables", "maps", "mask")
 
 
@@ -80,7 +76,7 @@ class Results:
         """Return a table by its name in the manifest; an empty one when it was not written."""
         if name not in self._tables:
             path = self.table_path(name)
-            self._tables[name] = pd.DataFrame() if path is None else read_table(path)
+            self._tables[name] = pd.DataFrame() if path is None else read_frame(path)
         return self._tables[name]
 
     def table_path(self, name: str) -> Path | None:
@@ -91,7 +87,7 @@ class Results:
     def region_tables(self) -> list[tuple[Path, pd.DataFrame]]:
         """Return file and content of the region table of every atlas."""
         paths = [self.group_dir / relative for relative in self.manifest["tables"].get("regions") or []]
-        return [(path, read_table(path)) for path in paths]
+        return [(path, read_frame(path)) for path in paths]
 
     def image(
         self,
@@ -151,10 +147,7 @@ def load_results(out_dir: Path | str) -> Results:
             "an output folder in which the group level has finished",
             "run the group level on this output folder first",
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error}).", "", "run the group level again") from error
+    manifest = read_json_object(path, "the manifest", "run the group level again")
     missing = [key for key in _REQUIRED if key not in manifest]
     if missing:
         raise InputError(
@@ -163,27 +156,6 @@ def load_results(out_dir: Path | str) -> Results:
             "run the group level again",
         )
     return Results(Path(out_dir), manifest)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a BIDS TSV file: labels as text, ``n/a`` as missing, anything else as pandas sees it.
-
-    Raises
-    ------
-    InputError
-        The file does not exist.
-    """
-    if not path.exists():
-        raise InputError(
-            f"{path} does not exist.", "the table that its manifest names", "run that level again"
-        )
-    return pd.read_csv(
-        path,
-        sep="\t",
-        dtype=dict.fromkeys(_LABELS, str),
-        keep_default_na=False,
-        na_values=["n/a", "nan", "NaN", ""],
-    )
 
 
 def load_image(path: Path) -> nb.Nifti1Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ import pandas as pd
 from bids_xai.reports.html import Facts, Gallery, Part, Table, count, number, plain
 from bids_xai.reports.html import slug as slug_
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
-from bids_xai.reports.results import load_image, read_table
+from bids_xai.reports.results import load_image
 from bids_xai.reports.slices import SliceView
 from bids_xai.reports.timeline import natural, run_name, sample_timeline
+from bids_xai.tables import read_frame
+from bids_xai.text_files import read_json_object
 
 _SAME_GRID = 1e-3
 
@@ -62,9 +63,9 @@ def read_samples(out_dir: Path, folder: Path) -> list[SampleFile]:
 
 
 def _read(out_dir: Path, sidecar: Path) -> SampleFile:
-    metadata = json.loads(sidecar.read_text(encoding="utf-8"))
+    metadata = read_json_object(sidecar, "the sidecar", "run the participant level again")
     stem = sidecar.name.removesuffix(".json")
-    rows = read_table(sidecar.with_name(f"{stem}.tsv"))
+    rows = read_frame(sidecar.with_name(f"{stem}.tsv"))
     for column in ("session", "task", "run"):
         rows[column] = rows[column].fillna("") if column in rows else ""
     if "onset" not in rows:

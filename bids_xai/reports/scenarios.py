@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +34,9 @@ from bids_xai.reports.html import (
 )  # fmt: skip
 from bids_xai.reports.recovery import recovery_figure, voxel_strips
 from bids_xai.reports.references import REFERENCES
-from bids_xai.reports.results import read_table, write_whole
+from bids_xai.reports.results import write_whole
+from bids_xai.tables import read_frame
+from bids_xai.text_files import read_json_object
 
 PAGE = "scenarios.html"
 _CRITERIA = {
@@ -75,7 +76,7 @@ class ScenarioResults:
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table by its name."""
-        return read_table(self.folder / f"{name}.tsv")
+        return read_frame(self.folder / f"{name}.tsv")
 
     def truth(self) -> npt.NDArray[np.bool_]:
         """Return whether a voxel is of a class's pattern, shape (n_classes, n_voxels)."""
@@ -98,7 +99,7 @@ def load_scenarios(out_dir: Path | str) -> list[ScenarioResults]:
             "a folder that bids-xai-scenarios has written to",
             "run bids-xai-scenarios first",
         )
-    return [ScenarioResults(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in manifests]
+    return [ScenarioResults(path.parent, read_json_object(path)) for path in manifests]
 
 
 def write_scenarios_report(out_dir: Path | str) -> Path:

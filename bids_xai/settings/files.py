@@ -17,6 +17,7 @@ from bids_xai.settings.applies import unused
 from bids_xai.settings.network import Network
 from bids_xai.settings.options import options_of
 from bids_xai.settings.sections import Decoding, Execution, Inference, Preprocessing, Samples, Selection
+from bids_xai.text_files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -104,9 +105,7 @@ def load_file(path: Path) -> Layer:
         The file is missing, is no TOML, or holds a table, key or value that is not known.
     """
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--config-file {path} cannot be read: {error}.", "a TOML text file") from error
+        tables = tomllib.loads(read_text(path, "the file of --config-file"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"--config-file {path} is not TOML: {error}.", "a TOML text file") from error
     return _checked(tables, str(path))

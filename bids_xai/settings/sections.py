@@ -225,6 +225,15 @@ class Samples:
             Applies("window", unset=True),
         ),
     )
+    max_events_outside: float = option(
+        0.25,
+        "largest share of a run's events whose window may leave the run; they are left out and named (0: "
+        "every one is refused)",
+        float,
+        minimum=0,
+        maximum=1,
+        metavar="SHARE",
+    )
 
 
 @dataclass(frozen=True)

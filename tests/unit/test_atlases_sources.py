@@ -207,7 +207,7 @@ def test_missing_files_and_columns_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"no table .*\n.*a\.tsv"):
         check_atlas(path)
     write_table(tmp_path / "a.tsv", [(1, "x")], columns=("index", "label"))
-    with pytest.raises(InputError, match=r"no column name; its columns are 'index', 'label'"):
+    with pytest.raises(InputError, match=r"no column 'name'.\n.*index, label"):
         check_atlas(path)
 
 

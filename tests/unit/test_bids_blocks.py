@@ -27,8 +27,8 @@ def write(tmp_path: Path, *events: tuple[float | str, float | str, str]) -> Path
 
 def merged(path: Path, seconds: float | None) -> list[tuple[int, float, float, str, str]]:
     table = labelled_events(path, "trial_type", CLASSES, seconds)
-    assert list(table.columns) == ["event", "onset", "duration", "trial_type", "class"]
-    return [tuple(row) for row in table.round(6).itertuples(index=False)]
+    assert list(table) == ["event", "onset", "duration", "trial_type", "class"]
+    return [tuple(row) for row in pd.DataFrame(table).round(6).itertuples(index=False)]
 
 
 def test_pictures_of_a_block_are_one_event(tmp_path: Path) -> None:

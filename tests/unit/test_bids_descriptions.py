@@ -65,7 +65,7 @@ def test_tables_and_their_sidecars(tmp_path):
         (None, "has no dataset_description"),
         ("{", "not valid JSON"),
         ('{"Name": "x"}', "lacks BIDSVersion"),
-        ("[]", "lacks Name and BIDSVersion"),
+        ("[]", "holds a list"),
     ],
 )
 def test_what_is_not_a_bids_dataset(tmp_path, content, message):

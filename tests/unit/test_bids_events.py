@@ -9,11 +9,13 @@ import pytest
 
 from bids_xai.bids.events import (
     ROW_COLUMNS,
+    check_outside,
     event_windows,
     labelled_events,
     parse_classes,
     read_events,
     resolve_classes,
+    run_samples,
     sample_rows,
 )
 from bids_xai.bids.records import RunRecord
@@ -34,17 +36,16 @@ def record(events):
 
 def test_levels_stay_text(tmp_path):
     table = read_events(write(tmp_path, "0\t2\t1\n4\tn/a\tNA\n8.5\t0\tn/a\n"))
-    assert table["level"].tolist() == ["1", "NA", "n/a"]
-    np.testing.assert_array_equal(table["onset"], [0, 4, 8.5])
-    np.testing.assert_array_equal(table["duration"], [2, np.nan, 0])
+    assert table.level == ["1", "NA", "n/a"]
+    np.testing.assert_array_equal(table.onset, [0, 4, 8.5])
+    np.testing.assert_array_equal(table.duration, [2, np.nan, 0])
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("n/a\t2\tface\n", r"onset 'n/a' \(line 2\)"),
-        ("0\t2\tface\nnan\t2\tface\n", r"onset 'nan' \(line 3\)"),
-        ("0\t2\tface\n\t2\tface\n", r"onset '' \(line 3\)"),
+        ("0\t2\tface\n1,5\t2\tface\n", r"onset '1,5' \(line 3\)"),
+        ("0\t2\tface\n\n1_0\t2\tface\n", r"onset '1_0' \(line 4\)"),
         ("inf\t2\tface\n", "onset 'inf'"),
         ("soon\t2\tface\n", "onset 'soon'"),
         ("0\t-2\tface\n", "duration '-2'"),
@@ -54,6 +55,27 @@ def test_levels_stay_text(tmp_path):
 def test_times_that_are_no_numbers_are_refused(tmp_path, body, message):
     with pytest.raises(InputError, match=message):
         read_events(write(tmp_path, body))
+
+
+@pytest.mark.parametrize("missing", ["n/a", "nan", ""])
+def test_an_onset_is_needed_of_the_events_of_a_class_only(tmp_path, missing):
+    path = write(tmp_path, f"0\t2\tface\n{missing}\tn/a\tresponse\n4\t2\tface\n")
+    for merge in (None, 1.0):
+        found = labelled_events(path, "trial_type", {"face": ("face",)}, merge)
+        assert found["event"] == [0, 2]
+    with pytest.raises(InputError, match=r"onset n/a of 'response' \(line 3\)"):
+        labelled_events(path, "trial_type", {"response": ("response",)})
+
+
+def test_a_file_is_read_from_disk_once_until_it_changes(tmp_path, monkeypatch):
+    path = write(tmp_path, "0\t2\tface\n")
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda self, get=Path.read_bytes: read.append(self) or get(self))
+    assert read_events(path).level == read_events(str(path)).level == ["face"]
+    assert read == [path]
+    path.write_text(HEADER + "0\t2\thouse\n")
+    assert read_events(path).level == ["house"]
+    assert read == [path, path]
 
 
 def test_absent_columns_are_named(tmp_path):
@@ -110,8 +132,8 @@ def test_classes_are_checked_against_the_files(tmp_path):
 def test_events_keep_their_row_number(tmp_path):
     path = write(tmp_path, "8\t2\tface\n4\t2\trest\n0\t2\thouse\n")
     found = labelled_events(path, "trial_type", {"a": ("face",), "b": ("house",)})
-    assert found["event"].tolist() == [2, 0]
-    assert found["class"].tolist() == ["b", "a"]
+    assert found["event"] == [2, 0]
+    assert found["class"] == ["b", "a"]
 
 
 def test_rows_of_samples(tmp_path):
@@ -130,9 +152,6 @@ def test_rows_of_samples(tmp_path):
 @pytest.mark.parametrize(
     ("body", "options", "message"),
     [
-        ("40\t2\tface\n", {}, r"onset of event 0 \(face\) .* is 40 s, outside the run: .*lasts 40 s"),
-        ("-1\t2\tface\n", {}, "is -1 s, outside the run"),
-        ("36\t6\tface\n", {}, "leaves .*bold"),
         ("4\tn/a\tface\n", {}, "duration of event 0 .* is n/a"),
         ("4\tn/a\tface\n", {"window": (0, 4), "anchor": "offset"}, "duration of event 0 .* is n/a"),
     ],
@@ -144,7 +163,25 @@ def test_events_that_do_not_fit_are_refused(tmp_path, body, options, message):
         event_windows(run, events, **options)
 
 
+def test_events_whose_window_leaves_the_run_are_left_out_and_named(tmp_path):
+    # The run lasts 40 s; windows are moved by 5 s.
+    run = record(write(tmp_path, "40\t2\tface\n-8\t2\tface\n36\t6\thouse\n2\t2\tface\n-4\t4\thouse\n"))
+    options = {"target": "trial_type", "classes": {"face": ("face",), "house": ("house",)}, "shift": 5.0}
+    samples = run_samples(run, **options)
+    assert samples.columns["event"] == [4, 3]
+    assert [volumes.tolist() for volumes in samples.windows] == [[1, 2], [4]]
+    assert [text.split(",")[0] for text in samples.outside] == [
+        "event 1 (face", "event 2 (house", "event 0 (face"
+    ]  # fmt: skip
+    warning = check_outside(run, samples, 0.6)
+    assert warning.startswith(f"Left out: 3 of 5 events of {run.events} have a window that leaves the run")
+    assert "event 2 (house, onset 36 s, window 41 to 47 s)" in warning
+    with pytest.raises(InputError, match=r"3 of 5 events(.|\n)*--max-events-outside"):
+        check_outside(run, samples, 0.59)
+    assert check_outside(run, run_samples(run, **{**options, "classes": {}}), 0.0) is None
+
+
 def test_a_window_from_the_onset_needs_no_duration(tmp_path):
     run = record(write(tmp_path, "4\tn/a\tface\n50\t2\trest\n"))
     events = labelled_events(run.events, "trial_type", {"a": ("face",)})
-    assert event_windows(run, events, window=(0, 4))[0].tolist() == [2, 3]
+    assert event_windows(run, events, window=(0, 4))[1][0].tolist() == [2, 3]

@@ -61,7 +61,7 @@ def test_rows_get_the_levels_of_people_or_of_events(bids: Path) -> None:
     of_people = with_blocks(table, "participants:site", "bold", bids)
     assert of_people["site"].tolist() == ["A", "B", "A"]
     assert with_blocks(table, "site", "T1w", bids)["site"].tolist() == ["A", "B", "A"]
-    of_events = with_blocks(table, "difficulty", "bold", bids, bids / "events.tsv")
+    of_events = with_blocks(table, "difficulty", "bold", bids, [bids / "events.tsv"] * 3)
     assert of_events["difficulty"].tolist() == ["easy", "hard", "easy"]
     assert [*of_events.columns] == [*ROW_COLUMNS, "difficulty"]
     for nothing in (None, "session"):
@@ -73,8 +73,8 @@ def test_missing_columns_and_people_are_refused(bids: Path) -> None:
         with_blocks(rows("01"), "participants:sight", "bold", bids)
     with pytest.raises(InputError, match=r"no row for sub-03"):
         with_blocks(rows("01", "03"), "participants:site", "bold", bids)
-    with pytest.raises(InputError, match=r"no such column(.|\n)*participants:site"):
-        with_blocks(rows("01"), "site", "bold", bids, bids / "events.tsv")
+    with pytest.raises(InputError, match=r"no column 'site'(.|\n)*participants:site"):
+        with_blocks(rows("01"), "site", "bold", bids, [bids / "events.tsv"])
     (bids / "participants.tsv").unlink()
     with pytest.raises(InputError, match=r"participants.tsv does not exist(.|\n)*another --exchange-within"):
         with_blocks(rows("01"), "participants:site", "bold", bids)

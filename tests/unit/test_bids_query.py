@@ -173,7 +173,7 @@ def test_preprocessed_images(raw, fmriprep, space):
     assert run.confounds.name == "sub-02_task-view_run-1_desc-confounds_timeseries.tsv"
     assert run.events.is_relative_to(raw)
     assert run.tr == 2.0
-    values, names = read_confounds(run.confounds, ["*"])
+    values, names = read_confounds(run.confounds, ["*"], run.n_volumes)
     assert names == ["trans_x", "framewise_displacement"]
     assert np.isnan(values[0, 1])
 
@@ -226,7 +226,7 @@ def test_filters_choose_and_refuse(raw, tmp_path):
     with pytest.raises(InputError, match="object of objects"):
         read_filter_file(path)
     path.write_text("{")
-    with pytest.raises(InputError, match=r"filter\.json cannot be read"):
+    with pytest.raises(InputError, match=r"filter\.json is not valid JSON"):
         read_filter_file(path)
 
 
@@ -277,9 +277,9 @@ def test_mask_of_the_template(raw, tmp_path):
         ({"classes": ["face", "hause"]}, r"Unknown class: the level 'hause'(.|\n)*did you mean 'house'"),
         ({"classes": ["face"]}, "Only 1 class"),
         ({"target": "trial_typ"}, r"no column 'trial_typ'(.|\n)*did you mean 'trial_type'"),
-        ({"window": (0, 40)}, r"4 problems(.|\n)*leaves .*run-1_bold"),
-        ({"window": (-3, 4)}, r"-3 to 4 s and leaves"),
-        ({"hrf_shift": 14}, r"leaves .*lasts 40 s"),
+        ({"window": (0, 40)}, r"4 problems(.|\n)*leaves (.|\n)*--max-events-outside"),
+        ({"window": (-3, 4), "max_events_outside": 0.2}, r"1 of 4 events .*window -3 to 4 s"),
+        ({"hrf_shift": 14, "max_events_outside": 0}, r"leaves the run, which lasts 40 s"),
         ({"resolution": 2}, r"2 mm is finer"),
         ({"preproc": "derivatives"}, "needs a folder of derivatives"),
         ({"confounds": ["trans_x"]}, "No confounds file"),
@@ -311,16 +311,25 @@ def test_absent_events(raw):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (EVENTS.replace("8\t4\thouse", "n/a\t4\thouse"), r"onset 'n/a' \(line 3\)"),
-        (EVENTS.replace("24\t", "44\t"), r"is 44 s, outside the run"),
-        (EVENTS.replace("8\t4\thouse", "-8\t4\thouse"), "is -8 s, outside the run"),
+        (EVENTS.replace("8\t4\thouse", "n/a\t4\thouse"), r"onset n/a of 'house' \(line 3\)"),
+        (EVENTS.replace("24\t", "44\t"), r"1 of 4 events .* onset 44 s, window 49 to 53 s"),
+        (EVENTS.replace("8\t4\thouse", "-8\t4\thouse"), r"onset -8 s, window -3 to 1 s"),
         (EVENTS.replace("trial_type", "condition"), "no column 'trial_type'"),
     ],
 )
 def test_bad_events(raw, text, message):
     rewrite_events(raw, text)
     with pytest.raises(InputError, match=message):
-        query(raw)
+        query(raw, max_events_outside=0)
+
+
+def test_an_event_that_leaves_its_run_is_left_out_and_named(raw, caplog):
+    rewrite_events(raw, EVENTS.replace("24\t", "44\t"))
+    query(raw)
+    found = [record.getMessage() for record in caplog.records if "Left out" in record.getMessage()]
+    assert len(found) == 1
+    assert "1 of 4 events of" in found[0]
+    assert "onset 44 s" in found[0]
 
 
 def test_class_with_too_few_samples(raw):
@@ -361,7 +370,7 @@ def test_no_repetition_time(raw):
     with pytest.raises(InputError, match=r"No sidecar of .* has a RepetitionTime"):
         query(raw)
     (raw / "task-view_bold.json").write_text("{")
-    with pytest.raises(InputError, match=r"task-view_bold\.json cannot be read"):
+    with pytest.raises(InputError, match=r"task-view_bold\.json is not valid JSON"):
         query(raw)
 
 

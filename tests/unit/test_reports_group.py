@@ -13,7 +13,7 @@ from test_reports_results import make_output, single_slice
 from bids_xai.errors import InputError
 from bids_xai.reports import write_group_report
 from bids_xai.reports.html import number, plain, slug
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 SECTIONS = ["Summary", "Accuracy", "Confusion", "Importance maps", "Reproducibility", "Univariate", "Regions",
             "Methods", "Warnings", "Settings"]  # fmt: skip
@@ -187,7 +187,7 @@ def test_the_population_is_inferred_where_there_is_a_table(tmp_path):
 def test_where_p_values_come_from_is_marked(tmp_path):
     make_output(tmp_path, n_classes=2, methods=("W",), atlas=False)
     path = tmp_path / "group" / "accuracytests_table.tsv"
-    table = read_table(path)
+    table = read_frame(path)
     table.assign(p_by=["sequential", "gpd", "counted"]).to_csv(path, sep="\t", index=False)
     text = write_group_report(tmp_path).read_text(encoding="utf-8")
     assert text.count("0.00498‡</td>") == 1

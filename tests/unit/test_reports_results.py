@@ -14,7 +14,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from bids_xai.errors import InputError
-from bids_xai.reports.results import load_results, read_table, write_whole
+from bids_xai.reports.results import load_results, write_whole
+from bids_xai.tables import read_frame
 
 METHODS = ("W", "WX", "OD", "LRP-W2", "LRP-z")
 NAMES = (
@@ -247,7 +248,7 @@ class _Writer:
         return rows
 
     def manifest(self, background):
-        samples = read_table(self.folder / self.names["samples"])
+        samples = read_frame(self.folder / self.names["samples"])
         counts = samples["class"].value_counts()
         if background is not None:
             background.to_filename(self.folder / "maps" / "space-MNI152NLin2009aSym_T1w.nii.gz")
