@@ -54,6 +54,31 @@ def write_run(stem: Path, rng: np.random.Generator) -> None:
     Path(f"{stem}_events.tsv").write_text("\n".join(lines) + "\n")
 
 
+def make_fmriprep(bids: Path, root: Path, *, space: str = "MNI152NLin2009cAsym") -> Path:
+    """Write what fMRIPrep would leave of a dataset's runs: the runs as they are, masks and confounds.
+
+    The first volume of ``framewise_displacement`` is n/a, volume 5 is an outlier (``motion_outlier00``).
+    """
+    root.mkdir(parents=True)
+    description: dict[str, object] = {"Name": "fMRIPrep", "BIDSVersion": "1.4.0", "DatasetType": "derivative"}
+    description["GeneratedBy"] = [{"Name": "fMRIPrep"}]
+    (root / "dataset_description.json").write_text(json.dumps(description))
+    rng = np.random.default_rng(3)
+    for path in sorted(bids.glob("sub-*/**/*_bold.nii.gz")):
+        folder = root / path.parent.relative_to(bids)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = folder / path.name.removesuffix("_bold.nii.gz")
+        Path(f"{stem}_space-{space}_desc-preproc_bold.nii.gz").write_bytes(path.read_bytes())
+        Path(f"{stem}_space-{space}_desc-preproc_bold.json").write_text(json.dumps({"RepetitionTime": TR}))
+        write_mask(Path(f"{stem}_space-{space}_desc-brain_mask.nii.gz"))
+        rows = ["trans_x\tframewise_displacement\tmotion_outlier00"]
+        for volume in range(N_VOLUMES):
+            moved = "n/a" if volume == 0 else f"{abs(rng.normal()):.4f}"
+            rows.append(f"{rng.normal():.4f}\t{moved}\t{float(volume == 5)}")
+        Path(f"{stem}_desc-confounds_timeseries.tsv").write_text("\n".join(rows) + "\n")
+    return root
+
+
 def write_mask(path: Path) -> Path:
     """Write a mask of the whole grid."""
     nb.save(nb.Nifti1Image(np.ones(SHAPE, np.uint8), AFFINE), path)

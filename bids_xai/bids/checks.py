@@ -271,8 +271,19 @@ def sidecar_tr(path: Path) -> float | None:
     return float(value)
 
 
-def check_tr(tr: float, sidecar: Path, img: nb.Nifti1Image, path: Path) -> None:
+def has_volume_timing(path: Path) -> bool:
+    """Tell whether a sidecar gives the time of every volume (``VolumeTiming``)."""
+    return "VolumeTiming" in read_json_object(path, "the sidecar")
+
+
+def check_tr(tr: float, sidecar: Path, img: nb.Nifti1Image, path: Path) -> bool:
     """Compare the sidecar's repetition time with the header's; 0 there means that it is not set.
+
+    Returns
+    -------
+    bool
+        Whether the header gives milliseconds as seconds, as fMRIPrep's up to version 21.0.1 do
+        (nipreps/niworkflows#679); the sidecar's holds.
 
     Raises
     ------
@@ -282,8 +293,10 @@ def check_tr(tr: float, sidecar: Path, img: nb.Nifti1Image, path: Path) -> None:
     zooms = img.header.get_zooms()
     value = float(zooms[3]) if len(zooms) > 3 else 0.0
     if value == 0:
-        return
+        return False
     unit = img.header.get_xyzt_units()[1]
+    if unit == "sec" and abs(value - 1000 * tr) <= 1000 * TR_TOLERANCE_S:
+        return True
     in_seconds = [value * scale for scale in _SECONDS_PER_UNIT.get(unit, (1.0,))]
     if min(abs(seconds - tr) for seconds in in_seconds) > TR_TOLERANCE_S:
         raise InputError(
@@ -292,6 +305,7 @@ def check_tr(tr: float, sidecar: Path, img: nb.Nifti1Image, path: Path) -> None:
             "the same repetition time in both (within 1 ms)",
             "find out which is right and correct the other: all onsets depend on it",
         )
+    return False
 
 
 def check_grids(images: Sequence[tuple[str, nb.Nifti1Image]], problems: Problems) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_xai.bids.checks import sidecar_tr
+from bids_xai.bids.checks import has_volume_timing, sidecar_tr
 from bids_xai.bids.filters import combined
 from bids_xai.bids.layout import KIND, belongs, best_match
 from bids_xai.bids.masks import mask_files, masks_of
@@ -44,6 +44,7 @@ class Finder:
         of derivatives without one takes that of the raw run.
         """
         own = self.search.dataset_of(file)
+        irregular: Path | None = None
         for dataset in dict.fromkeys((own, self.search.raw)):
             fitting = [
                 sidecar
@@ -55,23 +56,33 @@ class Finder:
                 tr = sidecar_tr(sidecar.path)
                 if tr is not None:
                     return tr, sidecar.path
+                irregular = irregular or (sidecar.path if has_volume_timing(sidecar.path) else None)
+        if irregular is not None:
+            raise InputError(
+                f"{irregular} gives VolumeTiming for {file.path}: its volumes are not evenly spaced.",
+                "RepetitionTime: sparse and irregular series are not supported",
+                "leave the run out with --task-id, --run-id or --bids-filter-file",
+            )
         raise InputError(
             f"No sidecar of {file.path} has a RepetitionTime.",
             "RepetitionTime in seconds in a JSON file beside the image or above it",
             "add it: BIDS requires it for functional images",
         )
 
-    def record(self, file: BidsFile, tr: float, n_volumes: int, *, confounds: bool) -> RunRecord:
-        """Return the record of an image, without its mask.
+    def record(
+        self, file: BidsFile, tr: float, n_volumes: int, *, run: str | None = None, confounds: bool
+    ) -> RunRecord:
+        """Return the record of an image, without its mask; its run is called ``run`` if that is given.
 
         Raises
         ------
         InputError
             If there are no events, or confounds are needed and absent, or two files fit.
         """
-        subject, session, task, run = (
+        subject, session, task, own = (
             str(file.entities.get(name, "")) for name in ("subject", "session", "task", "run")
         )
+        run = own if run is None else run
         events = best_match(self.events, file.entities, "events", file.path)
         if events is None:
             raise InputError(

@@ -24,7 +24,7 @@ from bids_xai.bids.finder import Finder
 from bids_xai.bids.masks import MaskChoice, choose_masks
 from bids_xai.bids.orientation import check_orientation
 from bids_xai.bids.records import BidsFile, RunRecord
-from bids_xai.bids.selection import Search, check_one_per_run, select_images
+from bids_xai.bids.selection import Search, check_one_per_run, run_labels, select_images
 from bids_xai.bids.targets import check_counts
 from bids_xai.errors import InputError
 from bids_xai.images.grids import factors
@@ -80,6 +80,8 @@ def _read(
     headers: dict[Path, nb.Nifti1Image] = {}
     records: list[RunRecord] = []
     columns: dict[str, list[str]] = {}
+    in_thousandths: list[Path] = []
+    runs = run_labels(images)
     for file in images:
         try:
             img = open_image(file.path)
@@ -87,9 +89,16 @@ def _read(
                 check_orientation(file.path, img)
             check_varies(file.path, img)
             tr, sidecar = finder.repetition_time(file)
-            check_tr(tr, sidecar, img, file.path)
+            if check_tr(tr, sidecar, img, file.path):
+                in_thousandths.append(file.path)
             # Engines for raw images compute the confounds themselves.
-            record = finder.record(file, tr, img.shape[3], confounds=bool(confounds) and not search.from_raw)
+            record = finder.record(
+                file,
+                tr,
+                img.shape[3],
+                run=runs[file.path],
+                confounds=bool(confounds) and not search.from_raw,
+            )
             if record.confounds is not None:
                 columns[str(record.confounds)] = read_confounds(
                     record.confounds, confounds, record.n_volumes
@@ -100,6 +109,13 @@ def _read(
             headers[file.path] = img
             records.append(record)
     problems.raise_any()
+    if in_thousandths:
+        LOGGER.warning(
+            "The headers of %d images, such as %s, give the repetition time in milliseconds and call it "
+            "seconds: that of the sidecars is taken.",
+            len(in_thousandths),
+            in_thousandths[0],
+        )
     for warning in check_patterns(columns, confounds):
         LOGGER.warning("%s", warning)
     return records, headers

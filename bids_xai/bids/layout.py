@@ -13,7 +13,7 @@ from bids.layout import BIDSLayout, BIDSLayoutIndexer, Query
 
 from bids_xai.atomic import staging_folder, sweep
 from bids_xai.bids.descriptions import read_description
-from bids_xai.bids.names import ENTITY_KEYS
+from bids_xai.bids.names import ENTITY_KEYS, same_value
 from bids_xai.bids.records import BidsFile
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
@@ -172,16 +172,10 @@ def belongs(candidate: Mapping[str, Any], entities: Mapping[str, Any]) -> bool:
     This is BIDS' inheritance principle; entities that say what kind of file it is do not count.
     """
     return all(
-        name in entities and _same(value, entities[name])
+        name in entities and same_value(name, value, entities[name])
         for name, value in candidate.items()
         if name not in KIND
     )
-
-
-def _same(a: Any, b: Any) -> bool:
-    text_a, text_b = str(a), str(b)
-    # run-1 and run-01 are the same run.
-    return text_a == text_b or (text_a.isdigit() and text_b.isdigit() and int(text_a) == int(text_b))
 
 
 def best_match(

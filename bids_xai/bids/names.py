@@ -38,6 +38,8 @@ ENTITY_KEYS: dict[str, str] = {
     "label": "label",
     "desc": "desc",
 }
+# Entities whose values are numbers, however many digits they are written with.
+INDICES = frozenset({"run", "echo", "flip", "inv", "split", "chunk"})
 
 
 def sanitize(label: str) -> str:
@@ -213,3 +215,24 @@ def group_table_path(
     """Return the path of a group table: ``group/[task-..]_desc-<name>_table.tsv``."""
     shared = {key: value for key, value in (entities or {}).items() if key == "task"}
     return PurePosixPath("group") / bids_name({**shared, "desc": desc}, "table", extension)
+
+
+def same_value(entity: str, a: Any, b: Any) -> bool:
+    """Tell whether two values of an entity are the same.
+
+    Labels are compared as labels: ``sub-1`` is not ``sub-01``, but ``run-1`` is ``run-01``, as runs and
+    echoes are numbered (BIDS: ``<index>``).
+    """
+    return plain_value(entity, a) == plain_value(entity, b)
+
+
+def plain_value(entity: str, value: Any) -> str:
+    """Return the value of an entity as text; an index without leading zeros."""
+    text = str(value)
+    return str(int(text)) if entity in INDICES and text.isascii() and text.isdigit() else text
+
+
+def is_asked(entity: str, value: Any, asked: Sequence[str]) -> bool:
+    """Tell whether a value of an entity is among those asked for, with or without their key, or none is."""
+    prefix = f"{ENTITY_KEYS[entity]}-"
+    return not asked or any(same_value(entity, value, label.removeprefix(prefix)) for label in asked)

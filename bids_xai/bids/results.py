@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bids_xai.bids.checks import Problems
+from bids_xai.bids.names import is_asked
 from bids_xai.bids.sample_files import check_written, stacked_rows
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
@@ -86,9 +87,9 @@ def find_samples(
         item
         for item in found
         if (not labels or item.subject in labels)
-        and (not session_label or item.session in session_label)
-        and (not task_id or item.task in task_id)
-        and (not run_id or item.run in run_id)
+        and is_asked("session", item.session, session_label)
+        and is_asked("task", item.task, task_id)
+        and is_asked("run", item.run, run_id)
         and (sample is None or item.metadata.get("Sample") == sample)
         and item.subject not in excluding
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bids.layout import Query
@@ -12,16 +14,20 @@ from bids.layout import Query
 from bids_xai.bids.engines import ALIGNED
 from bids_xai.bids.filters import DEFAULTS, combined
 from bids_xai.bids.layout import Dataset, choice, differing_entity
+from bids_xai.bids.names import ENTITY_KEYS, is_asked, plain_value
 from bids_xai.bids.records import BidsFile
 from bids_xai.bids.spaces import check_space
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
+LOGGER = logging.getLogger("bids_xai.bids")
 Filters = Mapping[str, Mapping[str, Any]]
 
 _NOUNS = {"bold": "functional image", "t1w": "T1w image", "flair": "FLAIR image", "t2w": "T2w image"}
 _SESSION = ("subject", "session")
-_RUN = ("subject", "session", "task", "run")
+# Runs of a task may differ in any of these; images that differ in others (echo, part, space) are of one run.
+_OF_RUNS = ("acquisition", "ceagent", "reconstruction", "direction", "run")
+_RUN = (*_SESSION, "task", *_OF_RUNS)
 
 
 @dataclass(frozen=True)
@@ -132,18 +138,10 @@ def _check_labels(kind: str, asked: Sequence[str], present: Sequence[str], optio
 def _choose(found: list[BidsFile], kind: str, asked: Sequence[str], option: str) -> list[BidsFile]:
     if not asked:
         return found
-    prefix = {"session": "ses-", "task": "task-", "run": "run-"}[kind]
-    wanted = [plain(str(label).removeprefix(prefix)) for label in asked]
     present = sorted({str(file.entities[kind]) for file in found if kind in file.entities})
-    known = {plain(label) for label in present}
-    unknown = [str(label) for label, number in zip(asked, wanted, strict=True) if number not in known]
-    _check_labels(kind, unknown, present, option)
-    return [file for file in found if plain(str(file.entities.get(kind, ""))) in wanted]
-
-
-def plain(label: str) -> str:
-    """Return a label without leading zeros: run-1 and run-01 are the same run."""
-    return str(int(label)) if label.isdigit() else label
+    unknown = [label for label in asked if not any(is_asked(kind, value, [label]) for value in present)]
+    _check_labels(kind, [label.removeprefix(f"{ENTITY_KEYS[kind]}-") for label in unknown], present, option)
+    return [file for file in found if is_asked(kind, file.entities.get(kind, ""), asked)]
 
 
 def _preprocessed(search: Search, query: str) -> list[BidsFile]:
@@ -202,7 +200,7 @@ def grouped(found: Sequence[BidsFile], entities: Sequence[str]) -> Iterator[list
     """Yield the files that share the values of some entities, in the order of their first file."""
     groups: dict[tuple[str, ...], list[BidsFile]] = defaultdict(list)
     for file in found:
-        groups[tuple(str(file.entities.get(name, "")) for name in entities)].append(file)
+        groups[tuple(plain_value(name, file.entities.get(name, "")) for name in entities)].append(file)
     yield from groups.values()
 
 
@@ -211,6 +209,34 @@ def check_one_per_run(found: Sequence[BidsFile], search: Search) -> None:
     for files in grouped(found, _RUN):
         if len(files) > 1:
             raise several(files, "run", search, "bold")
+
+
+def run_labels(found: Sequence[BidsFile]) -> dict[Path, str]:
+    """Return a label for every functional image that is unique within its participant, session and task.
+
+    That is its run, where runs differ in nothing else; else what they differ in, such as ``dir-AP_run-1``.
+    Runs that differ in their reconstruction only are logged: they may be of one scan.
+    """
+    labels: dict[Path, str] = {}
+    for files in grouped(found, (*_SESSION, "task")):
+        values = {
+            name: {plain_value(name, file.entities.get(name, "")) for file in files} for name in _OF_RUNS
+        }
+        differing = [name for name in _OF_RUNS if len(values[name]) > 1]
+        if differing == ["reconstruction"]:
+            LOGGER.warning(
+                "%s and %s are taken as two runs: if they are two reconstructions of one scan, choose one "
+                "with --bids-filter-file.",
+                *[file.path for file in files[:2]],
+            )
+        for file in files:
+            own = {name: str(file.entities.get(name, "")) for name in differing or ["run"]}
+            labels[file.path] = (
+                own["run"]
+                if [*own] == ["run"]
+                else "_".join(f"{ENTITY_KEYS[name]}-{value}" for name, value in own.items() if value)
+            )
+    return labels
 
 
 def several(files: Sequence[BidsFile], unit: str, search: Search, query: str) -> InputError:

@@ -11,8 +11,9 @@ import nibabel as nb
 
 from bids_xai.bids.checks import Problems, open_anatomical
 from bids_xai.bids.filters import combined
+from bids_xai.bids.names import plain_value
 from bids_xai.bids.records import AnatomicalRecord, BidsFile, RunRecord
-from bids_xai.bids.selection import Search, expected_path, grouped, magnitude, plain, several
+from bids_xai.bids.selection import Search, expected_path, grouped, magnitude, several
 from bids_xai.errors import InputError
 
 LOGGER = logging.getLogger("bids_xai.bids")
@@ -93,7 +94,7 @@ def one_per_session(files: Sequence[BidsFile], search: Search, query: str) -> li
 
 
 def _run_number(file: BidsFile) -> tuple[int, str]:
-    run = plain(str(file.entities.get("run", "")))
+    run = plain_value("run", file.entities.get("run", ""))
     return len(run), run
 
 

@@ -154,7 +154,7 @@ def _inputs_of(subject: SubjectRecord, modality: str, classes: Mapping[str, Sequ
             "bold": own,
             "events": [str(run.events) for run in runs],
             "repetition_time": [run.tr for run in runs],
-            "entities": [dict(run.entities) for run in runs],
+            "entities": [{**run.entities, "run": run.run} for run in runs],
             "bold_t1w": subject.anatomy_of_runs(),
         }
         if all(run.confounds is not None for run in runs):

@@ -207,8 +207,11 @@ def test_filters_choose_and_refuse(raw, tmp_path):
     for subject in ("01", "02"):
         for run in ("1", "2"):
             save(raw / f"sub-{subject}/func/sub-{subject}_task-view_acq-fast_run-{run}_bold.nii.gz")
-    with pytest.raises(InputError, match=r"2 images are of one run(.|\n)*acquisition: None, fast"):
+            save(raw / f"sub-{subject}/func/sub-{subject}_task-view_run-{run}_echo-2_bold.nii.gz")
+    with pytest.raises(InputError, match=r"2 images are of one run(.|\n)*echo: 2, None"):
         query(raw)
+    for path in raw.glob("sub-*/func/*_echo-2_bold.nii.gz"):
+        path.unlink()
     assert "acquisition" not in query(raw, bids_filters={"bold": {"acquisition": None}})[0].runs[0].entities
     fast = query(raw, bids_filters={"bold": {"acquisition": "*"}})[0].runs[0]
     assert fast.entities["acquisition"] == "fast"
