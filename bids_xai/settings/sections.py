@@ -233,6 +233,7 @@ class Samples:
         minimum=0,
         maximum=1,
         metavar="SHARE",
+        applies=(BOLD,),
     )
 
 
