@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -86,11 +87,15 @@ def _full_disk(output_dir: Path, work: Path, texts: list[str]) -> str:
 
 def _write_graph(workflow: Any, target: Path) -> None:
     """Write the graph as SVG, and as text alone where Graphviz is not installed."""
-    if shutil.which("dot"):
-        workflow.write_graph(graph2use="colored", dotfilename=str(target), format="svg")
-    else:
-        workflow.write_hierarchical_dotfile(dotfilename=str(target), colored=True, simple_form=True)
+    workflow.write_hierarchical_dotfile(dotfilename=str(target), colored=True, simple_form=True)
+    program = shutil.which("dot")
+    if program is None:
         LOGGER.warning("Graphviz's 'dot' is not installed: the graph is written as text to %s.", target)
+        return
+    # Not by nipype, which would have a shell read the folder's name.
+    drawn = subprocess.run([program, "-Tsvg", "-O", target.name], cwd=target.parent, check=False)
+    if drawn.returncode:
+        LOGGER.warning("'dot' failed (return code %d): see %s for the graph.", drawn.returncode, target)
 
 
 def _by_node(paths: Iterable[Path]) -> dict[str, Path]:

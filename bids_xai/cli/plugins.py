@@ -144,7 +144,6 @@ def configure_nipype(execution: Execution, logs: Path, work: Path, verbosity: in
     level = ("WARNING", "INFO", "DEBUG")[min(verbosity, 2)]
     options = {
         "execution": {
-            "crashdump_dir": str(logs),
             "crashfile_format": "txt",
             "poll_sleep_duration": "0.05",
             "stop_on_first_crash": str(execution.stop_on_first_crash).lower(),
@@ -157,7 +156,7 @@ def configure_nipype(execution: Execution, logs: Path, work: Path, verbosity: in
         "monitoring": {"enabled": str(execution.resource_monitor).lower()},
     }
     # Worker processes start clean and read this file.
-    parser = configparser.ConfigParser()
+    parser = configparser.RawConfigParser()
     parser.read_dict(options)
     folder = work / "nipype"
     with whole_file(folder / "nipype.cfg") as path, path.open("w", encoding="utf-8") as stream:
@@ -167,6 +166,8 @@ def configure_nipype(execution: Execution, logs: Path, work: Path, verbosity: in
     from nipype import config, logging
 
     config.update_config(options)
+    # As it is: nipype's parser takes a % in the value for the beginning of a variable.
+    config._sections["execution"]["crashdump_dir"] = str(logs)
     logging.update_logging(config)
 
 

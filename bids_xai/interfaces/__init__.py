@@ -5,6 +5,7 @@ uses these interfaces asks. It also keeps the whole environment, with its passwo
 every result: here results travel and are kept without it.
 """
 
+import glob
 import os
 from typing import Any
 
@@ -18,3 +19,21 @@ def _without_environment(bunch: Bunch) -> dict[str, Any]:
 
 
 Bunch.__getstate__ = _without_environment
+
+
+def _in_folder(pattern: Any) -> list[str]:
+    """Return the files in a folder whose names match; the folder's own name, say [a], is no pattern."""
+    folder, name = os.path.split(os.fspath(pattern))
+    return glob.glob(os.path.join(glob.escape(folder), name))
+
+
+def _take_folders_literally() -> None:
+    """Have nipype find what it has kept in a folder whose name has brackets: nothing would be resumed."""
+    from nipype.pipeline.engine import nodes, utils
+    from nipype.pipeline.plugins import base
+
+    for module in (nodes, utils, base):
+        module.glob = _in_folder
+
+
+_take_folders_literally()

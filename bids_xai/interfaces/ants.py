@@ -24,6 +24,7 @@ from nipype.interfaces import ants
 
 from bids_xai.errors import InputError
 from bids_xai.interfaces import ants_program
+from bids_xai.interfaces.programs import DirectCommand
 
 _BLOCK = 2**22
 PROGRAMS = ("N4BiasFieldCorrection", "antsApplyTransforms", "antsRegistration")
@@ -100,13 +101,13 @@ def check_whole(path: Path) -> None:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} (only half written)", str(path))
 
 
-class Registration(_Embedded, ants.Registration):
+class Registration(_Embedded, ants.Registration, DirectCommand):
     """``antsRegistration`` (:class:`nipype.interfaces.ants.Registration`)."""
 
 
-class ApplyTransforms(_Embedded, ants.ApplyTransforms):
+class ApplyTransforms(_Embedded, ants.ApplyTransforms, DirectCommand):
     """``antsApplyTransforms`` (:class:`nipype.interfaces.ants.ApplyTransforms`)."""
 
 
-class N4BiasFieldCorrection(_Embedded, ants.N4BiasFieldCorrection):
+class N4BiasFieldCorrection(_Embedded, ants.N4BiasFieldCorrection, DirectCommand):
     """``N4BiasFieldCorrection`` (:class:`nipype.interfaces.ants.N4BiasFieldCorrection`)."""

@@ -122,7 +122,11 @@ def test_an_installed_program_runs_with_its_arguments_in_one_thread(
     interface.ignore_exception = True  # the script makes no output image
     run(interface, tmp_path / "work")
     words = (tmp_path / "work" / "ran.txt").read_text().split()
-    assert words == ["antsApplyTransforms", expected, *interface.cmdline.split()[1:]]
+    fixed, moving = images
+    shown = interface.cmdline.replace(moving, "inputs/0/moving.nii.gz").replace(
+        fixed, "inputs/1/fixed.nii.gz"
+    )
+    assert words == ["antsApplyTransforms", expected, *shown.split()[1:]]
 
 
 # The programs inside antspyx -------------------------------------------------------------------------------
