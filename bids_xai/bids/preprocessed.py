@@ -13,16 +13,16 @@ SPACE = "<space>"
 _T1W_TO_SPACE = {"from": "T1w", "to": SPACE, "mode": "image"}
 _POINTS = "ITK transform: maps points of the second space to points of the first"
 _FLIRT = (
-    "FLIRT matrix: maps FLIRT's coordinates in mm of the first image to those of the second, axes as "
-    "fslreorient2std stores them"
+    "FLIRT matrix: maps FLIRT's coordinates in mm of the first image to those of the second, on the grids of "
+    "the images beside it: desc-preproc in native space, desc-hmc of a run, desc-preproc in the template's"
 )
 # Of files that end in .mat, and of images made by FSL.
 _MATRICES = {
-    "flair_xfm": f"{_FLIRT}; the FLAIR cut by robustfov",
     "hmc_xfm": "FLIRT matrices of MCFLIRT, volume to middle volume; four lines per volume, in order",
 }
 _FSL_IMAGES = {
     "t1w_preproc": "T1w on the grid that the FLIRT matrices refer to",
+    "flair_preproc": "Image on the grid that the FLIRT matrices refer to",
     "bold_std": "BOLD after motion correction and brain extraction, on the analysis grid",
 }
 
@@ -68,9 +68,27 @@ CONFOUNDS_COLUMNS = {
     "dvars": {"Description": "Root mean square change from the volume before (median of the run: 1000)"},
     "std_dvars": {"Description": "DVARS relative to what noise alone gives"},
     "framewise_displacement": {"Description": "Power et al. 2012, radius 50 mm", "Units": "mm"},
-    **{f"trans_{axis}": {"Description": f"Head translation along {axis}", "Units": "mm"} for axis in "xyz"},
-    **{f"rot_{axis}": {"Description": f"Head rotation about {axis}", "Units": "rad"} for axis in "xyz"},
-}
+    **{
+        f"trans_{axis}": {
+            "Description": f"How far the head's centre has moved from the reference, positive to {where}; "
+            "whatever the engine",
+            "Units": "mm",
+        }
+        for axis, where in (("x", "the right"), ("y", "the front"), ("z", "the top"))
+    },
+    **{
+        f"rot_{axis}": {
+            "Description": f"How far the head has turned from the reference about {axis} through its centre, "
+            f"right-handed in RAS+ (first x, then y, then z): positive {how}; whatever the engine",
+            "Units": "rad",
+        }
+        for axis, how in (
+            ("x", "nose up"), ("y", "top of the head to the right"), ("z", "nose to the left"),
+        )
+    },
+}  # fmt: skip
+QUALITIES = {"t1w_mask": "BrainExtractionQuality", "boldref": "ReferenceQuality"}
+"""Port of an image -> key of its sidecar for what was judged of it; else ``RegistrationQuality``."""
 FIGURES = {
     "brain": ("T1w", {"desc": "brain"}),
     "registration": ("T1w", {"space": SPACE}),
@@ -85,9 +103,11 @@ def of_contrast(modality: str) -> tuple[Output, ...]:
     description = f"{modality} on the template's grid"
     space, stripped = {"space": SPACE, "desc": "preproc"}, {"SkullStripped": True}
     return (
+        Output("flair_preproc", modality, {"desc": "preproc"}, f"{modality}, bias field corrected",
+               {"SkullStripped": False}),
         Output("flair_std", modality, space, description, stripped),
         Output("flair_xfm", "xfm", {"from": modality, "to": "T1w", "mode": "image"}, _POINTS),
-    )
+    )  # fmt: skip
 
 
 def output_path(
@@ -146,7 +166,7 @@ def image_metadata(
     settings
         How, by name of the setting.
     quality
-        What was found of its registration; None where there was none.
+        What was judged of it: its registration, a brain mask, a run's reference; None where nothing was.
     extension
         That of the file: a transform's ``.mat`` is FLIRT's.
     """
@@ -169,7 +189,7 @@ def image_metadata(
     if output.resampled and settings.get("resolution") is not None:
         metadata["Resolution"] = f"{settings['resolution']:g} mm, isotropic"
     if quality:
-        metadata["RegistrationQuality"] = dict(quality)
+        metadata[QUALITIES.get(output.port, "RegistrationQuality")] = dict(quality)
     return metadata
 
 

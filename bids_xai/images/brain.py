@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import nibabel as nb
 import numpy as np
 from nibabel.spatialimages import SpatialImage
@@ -11,6 +13,9 @@ from scipy import ndimage
 from bids_xai.errors import InputError
 from bids_xai.images.grids import image_like, voxel_sizes
 
+BRAIN_ML = (400.0, 2200.0)
+MOST_ELONGATED = 2.0
+LEAST_SOLID = 0.75
 _LARGEST_BRAIN_LITRES = 2.6
 _STRIPPED_SHARE = 0.75
 _CLOSING_MM = 6.0
@@ -96,6 +101,66 @@ def _deepbet(img: SpatialImage) -> NDArray[np.bool_]:
     finally:
         torch.set_num_threads(threads)
     return np.asarray(mask.dataobj).reshape(img.shape[:3]) > 0
+
+
+@dataclass(frozen=True)
+class BrainShape:
+    """What tells a brain mask from one that has failed.
+
+    Attributes
+    ----------
+    volume_ml
+        Volume.
+    elongation
+        Longest over shortest axis of the ellipsoid of the same second moments.
+    solidity
+        Volume over that of the ellipsoid: 1 for an ellipsoid, less for what is scattered or hollow.
+    """
+
+    volume_ml: float
+    elongation: float
+    solidity: float
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words; empty for a mask that can be right."""
+        low, high = BRAIN_ML
+        problems = []
+        if not low <= self.volume_ml <= high:
+            problems.append(f"a volume of {self.volume_ml:.0f} ml, expected {low:.0f} to {high:.0f} ml")
+        if self.elongation > MOST_ELONGATED:
+            problems.append(
+                f"{self.elongation:.2f} times as long as thick, expected at most {MOST_ELONGATED:g}"
+            )
+        if self.solidity < LEAST_SOLID:
+            problems.append(
+                f"{self.solidity:.0%} as full as an ellipsoid of its size, expected {LEAST_SOLID:.0%}"
+            )
+        return "; ".join(problems)
+
+
+def brain_shape(mask: SpatialImage) -> BrainShape:
+    """Return the volume and shape of a mask of a whole brain, which tell whether it can be one.
+
+    Limits are wide: :data:`BRAIN_ML` spans the intracranial volumes of adults (Kruggel 2006,
+    doi:10.1016/j.neuroimage.2005.09.063) and the volumes of brains from the first months of life on
+    (Bethlehem et al. 2022, doi:10.1038/s41586-022-04554-y). Of templates and eight healthy adults whose
+    masks are right, elongation is 1.31 to 1.46 and solidity .93 to .96; a hemisphere alone has 2.3, and a
+    mask that runs down the neck is longer, too.
+
+    Parameters
+    ----------
+    mask
+        3-D image of zeros and ones, not empty.
+    """
+    volume_mm3 = float(abs(np.linalg.det(mask.affine[:3, :3])))
+    points = np.argwhere(np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0) @ mask.affine[:3, :3].T
+    # A voxel is no point: its own extent counts, too.
+    spread = np.cov(points.T, bias=True) + mask.affine[:3, :3] @ mask.affine[:3, :3].T / 12
+    axes = np.sqrt(5 * np.linalg.eigvalsh(spread))
+    volume = len(points) * volume_mm3
+    solidity = volume / (4 / 3 * np.pi * float(np.prod(axes)))
+    return BrainShape(volume / 1e3, float(axes[-1] / axes[0]), solidity)
 
 
 def scale_intensities(data: NDArray[np.float32], how: str) -> NDArray[np.float32]:

@@ -153,6 +153,30 @@ def downsample(img: SpatialImage, resolution_mm: float) -> nb.Nifti1Image:
     return image_like(out, img, img.affine @ np.diag([*factor, 1.0]))
 
 
+def reoriented(img: SpatialImage) -> nb.Nifti1Image:
+    """Store an image's axes as left to right or right to left, then to anterior, then to superior.
+
+    Axes are exchanged and turned round, values stay: what FSL's ``fslreorient2std`` does, which keeps
+    the handedness of the voxels. The result is float32 without scaling, as FSL's programs write the type
+    that they read.
+
+    Parameters
+    ----------
+    img
+        A 3-D or 4-D image.
+    """
+    first = "R" if np.linalg.det(img.affine[:3, :3]) > 0 else "L"
+    wanted = nb.orientations.axcodes2ornt((first, "A", "S"))
+    turn = nb.orientations.ornt_transform(nb.io_orientation(img.affine), wanted)
+    shape = img.shape[:3]
+    turned = tuple(shape[int(axis)] for axis in np.argsort(turn[:, 0]))
+    out = np.empty((*turned, *img.shape[3:]), dtype=np.float32)
+    series = out.reshape(*turned, -1)
+    for index, volume in enumerate(volumes(img)):
+        series[..., index] = nb.apply_orientation(volume, turn)
+    return image_like(out, img, img.affine @ nb.orientations.inv_ornt_aff(turn, shape))
+
+
 def fit_shape(img: SpatialImage, shape: tuple[int, int, int]) -> nb.Nifti1Image:
     """Pad with zeros or crop an image around its centre; voxels keep their places in space.
 

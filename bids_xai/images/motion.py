@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import nibabel as nb
 import numpy as np
 from nibabel.affines import apply_affine
+from nibabel.orientations import ornt_transform
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -15,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_xai.images.alignment import correlation
 from bids_xai.images.grids import image_like, volumes, voxel_sizes
+from bids_xai.images.masking import mean_volume
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018
@@ -125,6 +127,11 @@ def motion_regressors(parameters: NDArray[np.float64]) -> dict[str, NDArray[np.f
     return {**columns, "framewise_displacement": framewise_displacement(parameters)}
 
 
+def head_centre(volume: NDArray[np.float64], img: SpatialImage) -> NDArray[np.float64]:
+    """Return the centre of the head in a volume on the grid of ``img``, (3,) RAS mm: what motion is about."""
+    return np.asarray(apply_affine(img.affine, _head_voxels(_smoothed(volume, img)).mean(axis=0)))
+
+
 def estimate_motion(img: SpatialImage) -> Motion:
     """Estimate the head's position in every volume of a run.
 
@@ -157,13 +164,38 @@ def estimate_motion(img: SpatialImage) -> Motion:
     return Motion(matrices, image_like(reference.astype(np.float32), _header(img)), target.centre)
 
 
+def reference_agreement(reference: SpatialImage, run: SpatialImage) -> float:
+    """Return the correlation of a run's reference with the mean of its volumes as they came.
+
+    Realignment sharpens the mean; the same head is seen in both. A low value tells that the values were
+    damaged on the way, as by a program that rounds or wraps scaled integers.
+
+    Parameters
+    ----------
+    reference
+        3-D image: mean of the realigned volumes, on the run's grid, axes exchanged or turned at most.
+    run
+        4-D run.
+
+    Raises
+    ------
+    ValueError
+        If the reference is on another grid.
+    """
+    turn = ornt_transform(nb.io_orientation(run.affine), nb.io_orientation(reference.affine))
+    mean = nb.apply_orientation(mean_volume(run), turn)
+    if mean.shape != reference.shape[:3]:
+        raise ValueError(f"a reference of {reference.shape[:3]} voxels for a run of {mean.shape}")
+    return correlation(np.asarray(reference.dataobj), mean, np.ones(mean.shape, dtype=bool))
+
+
 class _Target:
     """A reference prepared for Gauss-Newton steps: points, their values, derivatives and normal equations."""
 
     def __init__(self, volume: NDArray[np.float64], img: SpatialImage) -> None:
         self.affine = np.asarray(img.affine, dtype=np.float64)
         smooth = _smoothed(volume, img)
-        voxels = np.argwhere(_interior(smooth > _HEAD_SHARE * np.percentile(smooth, 98)))
+        voxels = _head_voxels(smooth)
         self.centre = apply_affine(self.affine, voxels.mean(axis=0))
         slopes = np.stack([_slope(smooth, axis)[tuple(voxels.T)] for axis in range(3)], axis=-1)
         # The half with most contrast, thinned out evenly.
@@ -201,6 +233,10 @@ class _Target:
         near = np.isfinite(matrix).all() and np.abs(matrix[:3, 3]).max() < _FURTHEST_MM
         found = near and within.any() and correlation(seen, self.values, within) > _LEAST_CORRELATION
         return matrix if found else start
+
+
+def _head_voxels(smooth: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.argwhere(_interior(smooth > _HEAD_SHARE * np.percentile(smooth, 98)))
 
 
 def _follow(target: _Target, series: Iterable[NDArray[np.float64]], img: SpatialImage) -> Iterable[Matrix]:

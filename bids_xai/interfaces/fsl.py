@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +22,12 @@ from nipype.interfaces.base import (
 
 from bids_xai.images import grids, masking
 from bids_xai.images.grids import image_like, voxel_sizes
-from bids_xai.images.motion import MOTION_COLUMNS, motion_regressors
+from bids_xai.images.motion import head_centre, motion_regressors, rigid_parameters
 from bids_xai.tables import write_frame
 
 # Share of what an analysis voxel averages that must have data.
 _WHOLE = 0.99
 _EQUAL_FACTOR = 1e-3
-_FROM_MCFLIRT = [3, 4, 5, 0, 1, 2]
-
-
-def read_motion(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
-    """Read the ``.par`` file that ``mcflirt -plots`` writes.
-
-    A line holds the rotations about x, y and z in rad, then the translations along x, y and z in mm, that
-    bring the volume to the reference; rotations are about the reference's centre of mass.
-
-    Returns
-    -------
-    array, float64, shape (n_volumes, 6)
-        Columns as :data:`bids_xai.images.motion.MOTION_COLUMNS`: translations in mm, then rotations in rad.
-
-    Raises
-    ------
-    ValueError
-        If the file does not hold six finite numbers a line.
-
-    Source
-    ------
-    Jenkinson et al. 2002, doi:10.1006/nimg.2002.1132
-    """
-    values = np.loadtxt(path, dtype=np.float64, ndmin=2)
-    if not values.size or values.shape[1] != len(MOTION_COLUMNS) or not np.isfinite(values).all():
-        raise ValueError(
-            f"{path} holds an array of shape {values.shape}; expected six finite numbers a line: rotations "
-            "about x, y, z (rad), translations along x, y, z (mm)"
-        )
-    return np.asarray(values[:, _FROM_MCFLIRT])
 
 
 def fsl_from_voxel(img: SpatialImage) -> npt.NDArray[np.float64]:
@@ -76,6 +45,30 @@ def fsl_from_voxel(img: SpatialImage) -> npt.NDArray[np.float64]:
         matrix[0, 3] = (img.shape[0] - 1) * matrix[0, 0]
         matrix[0, 0] *= -1
     return matrix
+
+
+def head_movements(motion: npt.NDArray[np.float64], reference: SpatialImage) -> npt.NDArray[np.float64]:
+    """Return where the head moved to: MCFLIRT's matrices in world coordinates, from reference to volume.
+
+    Parameters
+    ----------
+    motion
+        (n_volumes, 4, 4) FLIRT matrices of ``mcflirt -mats``, volume to reference volume.
+    reference
+        Image on the grid of the run.
+
+    Returns
+    -------
+    array, float64, shape (n_volumes, 4, 4)
+        RAS mm, point of the reference -> the same tissue's point in the volume: as
+        :class:`bids_xai.images.motion.Motion` has them.
+
+    Source
+    ------
+    Jenkinson et al. 2002, doi:10.1006/nimg.2002.1132
+    """
+    to_fsl = fsl_from_voxel(reference) @ np.linalg.inv(reference.affine)
+    return np.asarray(np.linalg.inv(to_fsl) @ np.linalg.inv(motion) @ to_fsl)
 
 
 def centre_matrix(moving: SpatialImage, reference: SpatialImage) -> npt.NDArray[np.float64]:
@@ -174,11 +167,37 @@ def reference_grid(
     return padded[0], padded[1]
 
 
-class MotionParameters(SimpleInterface):
-    """Write MCFLIRT's parameters as a table (:func:`bids_xai.images.motion.motion_regressors`)."""
+class ReorientImage(SimpleInterface):
+    """Store an image as FSL's programs need it (:func:`bids_xai.images.grids.reoriented`)."""
 
     class _InputSpec(BaseInterfaceInputSpec):
-        in_file = File(exists=True, mandatory=True, desc="file of mcflirt -plots")
+        in_file = File(exists=True, mandatory=True, desc="3-D or 4-D image")
+
+    class _OutputSpec(TraitedSpec):
+        out_file = File(exists=True, desc="the image as float32, axes in order")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        path = Path(self.inputs.in_file)
+        out_file = Path(runtime.cwd) / f"{path.name.split('.nii')[0]}_reoriented.nii.gz"
+        nb.save(grids.reoriented(nb.load(path)), out_file)
+        self._results["out_file"] = str(out_file)
+        return runtime
+
+
+class MotionParameters(SimpleInterface):
+    """Write MCFLIRT's movements as a table (:func:`bids_xai.images.motion.motion_regressors`).
+
+    They are those of :class:`bids_xai.interfaces.functional.EstimateMotion`: movements of the head, about its
+    centre, in world coordinates (:func:`head_movements`). MCFLIRT's own ``.par`` file has the opposite
+    direction, other axes and another centre.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_motion = File(exists=True, mandatory=True, desc="FLIRT matrices, four lines per volume")
+        in_reference = File(exists=True, mandatory=True, desc="mean of the realigned run")
 
     class _OutputSpec(TraitedSpec):
         out_parameters = File(exists=True, desc="TSV: motion parameters and framewise displacement")
@@ -187,9 +206,11 @@ class MotionParameters(SimpleInterface):
     output_spec = _OutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
+        reference = nb.load(self.inputs.in_reference)
+        matrices = head_movements(np.loadtxt(self.inputs.in_motion).reshape(-1, 4, 4), reference)
+        centre = head_centre(np.asarray(reference.dataobj, dtype=np.float64), reference)
         out_file = Path(runtime.cwd) / "motion.tsv"
-        table = pd.DataFrame(motion_regressors(read_motion(self.inputs.in_file)))
-        write_frame(table, out_file)
+        write_frame(pd.DataFrame(motion_regressors(rigid_parameters(matrices, centre))), out_file)
         self._results["out_parameters"] = str(out_file)
         return runtime
 

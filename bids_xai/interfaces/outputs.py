@@ -155,11 +155,14 @@ def _copy(source: str, target: Path, made_in: Path | None = None) -> None:
         shutil.copyfile(source, temporary)
 
 
-_QUALITY_PORTS = {"t1w_std": "t1w_quality", "flair_std": "flair_quality", "bold_std": "bold_quality"}
+_QUALITY_PORTS = {
+    "t1w_std": "t1w_quality", "flair_std": "flair_quality", "bold_std": "bold_quality",
+    "t1w_mask": "brain_quality", "boldref": "reference_quality",
+}  # fmt: skip
 
 
 class WritePreprocessed(SimpleInterface):
-    """Write what preprocessing made of a subject's raw images, and the report if a registration failed.
+    """Write what preprocessing made of a subject's raw images, and the report if something failed.
 
     The inputs are lists in the order of the T1w, FLAIR images or runs; those that an engine does not make
     stay undefined.
@@ -172,6 +175,8 @@ class WritePreprocessed(SimpleInterface):
         t1w_xfm = InputMultiObject(File(exists=True))
         t1w_inverse_xfm = InputMultiObject(File(exists=True))
         t1w_quality = InputMultiObject(traits.Dict)
+        brain_quality = InputMultiObject(traits.Dict)
+        flair_preproc = InputMultiObject(File(exists=True))
         flair_std = InputMultiObject(File(exists=True))
         flair_xfm = InputMultiObject(File(exists=True))
         flair_quality = InputMultiObject(traits.Dict)
@@ -180,6 +185,7 @@ class WritePreprocessed(SimpleInterface):
         hmc_xfm = InputMultiObject(File(exists=True))
         bold_xfm = InputMultiObject(File(exists=True))
         bold_quality = InputMultiObject(traits.Dict)
+        reference_quality = InputMultiObject(traits.Dict)
         confounds = InputMultiObject(File(exists=True))
         brain_figure = InputMultiObject(File(exists=True))
         registration_figure = InputMultiObject(File(exists=True))

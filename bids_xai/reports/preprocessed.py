@@ -10,6 +10,12 @@ from typing import Any
 from bids_xai.text_files import read_json
 
 QUALITY = "RegistrationQuality"
+# What else is judged, and how its failure is called.
+JUDGED = {
+    QUALITY: "Registration",
+    "BrainExtractionQuality": "Brain extraction",
+    "ReferenceQuality": "Motion correction",
+}
 _OF_A_RUN = ("ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part")
 _SAMPLES = "_samples.json"
 
@@ -84,9 +90,20 @@ class Preprocessing:
         ]
 
     @property
-    def failures(self) -> list[tuple[Named, Mapping[str, Any]]]:
-        """Those of the similarities that did not reach their floor."""
-        return [(file, quality) for file, quality in self.qualities if not passed(quality)]
+    def brains(self) -> list[tuple[Named, Mapping[str, Any]]]:
+        """Volumes and shapes of brain masks."""
+        key = "BrainExtractionQuality"
+        return [(file, found[key]) for file, found in self.sidecars if isinstance(found.get(key), dict)]
+
+    @property
+    def failures(self) -> list[tuple[Named, str, Mapping[str, Any]]]:
+        """What was judged and is not sound, with what it is called (:data:`JUDGED`)."""
+        return [
+            (file, what, found[key])
+            for file, found in self.sidecars
+            for key, what in JUDGED.items()
+            if isinstance(found.get(key), dict) and not passed(found[key])
+        ]
 
 
 def read_preprocessing(folder: Path, own_figures: Iterable[str] = ()) -> Preprocessing:
@@ -103,7 +120,9 @@ def read_preprocessing(folder: Path, own_figures: Iterable[str] = ()) -> Preproc
     for kind in ("anat", "func"):
         for path in sorted(folder.glob(f"**/{kind}/*.json")):
             content = read_json(path, "the sidecar", "run the participant level again")
-            told = isinstance(content, dict) and ("_desc-preproc_" in path.name or QUALITY in content)
+            told = isinstance(content, dict) and (
+                "_desc-preproc_" in path.name or not JUDGED.keys().isdisjoint(content)
+            )
             if told and not path.name.endswith(_SAMPLES):
                 sidecars.append((Named.of(path), content))
     figures = sorted((folder / "figures").glob("*.svg"))

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_xai.errors import InputError
+from bids_xai.images.brain import BRAIN_ML, LEAST_SOLID, MOST_ELONGATED
 from bids_xai.reports.carpet import FD_LIMIT_MM, read_confounds
 from bids_xai.reports.html import (
     Alert,
@@ -25,16 +26,16 @@ from bids_xai.reports.html import (
     slug,
 )
 from bids_xai.reports.inline import inline_svg
-from bids_xai.reports.preprocessed import QUALITY, Named, Preprocessing, passed
+from bids_xai.reports.preprocessed import JUDGED, Named, Preprocessing, passed
 from bids_xai.reports.timeline import natural, run_name
 
-_NOT_DONE = (QUALITY, "Sources", "Description", "GeneratedBy", "Columns", "RawSources")
+_NOT_DONE = (*JUDGED, "Sources", "Description", "GeneratedBy", "Columns", "RawSources")
 _POINT = "Point at the figure, or move the keyboard's focus to it, to switch between both."
 _TRANSLATIONS, _ROTATIONS = ("trans_x", "trans_y", "trans_z"), ("rot_x", "rot_y", "rot_z")
 
 
 def alerts(found: Preprocessing, *, used: bool) -> list[Any]:
-    """Return what must be said first: registrations that failed, and that a subject is not used.
+    """Return what must be said first: what failed, and that a subject is not used.
 
     Parameters
     ----------
@@ -43,16 +44,21 @@ def alerts(found: Preprocessing, *, used: bool) -> list[Any]:
     used
         Whether there are samples of the subject.
     """
-    notes = [
-        f"Registration failed: {file.stem} ({quality.get('Measure') or 'similarity'}: "
-        f"{number(quality.get('Before'))} before, {number(quality.get('After'))} after, at least "
-        f"{number(quality.get('Floor'))} expected)."
-        for file, quality in found.failures
-    ]
+    notes = [f"{what} failed: {file.stem} ({_why(quality)})." for file, what, quality in found.failures]
     if not used:
         why = "see why below" if notes else "no samples were made of the preprocessed images"
         notes.insert(0, f"This subject is not used in the analysis: {why}.")
     return [Alert(note, "failure") for note in notes]
+
+
+def _why(quality: Mapping[str, Any]) -> str:
+    if quality.get("Problem"):
+        return str(quality["Problem"])
+    before = f"{number(quality.get('Before'))} before, " if "Before" in quality else ""
+    return (
+        f"{quality.get('Measure') or 'similarity'}: {before}{number(quality.get('After'))}"
+        f"{' after' if before else ''}, at least {number(quality.get('Floor'))} expected"
+    )
 
 
 def anatomy(found: Preprocessing) -> Section:
@@ -67,6 +73,7 @@ def anatomy(found: Preprocessing) -> Section:
         if len(sessions) > 1:
             inner = [Part(slug(f"anatomy-{session}"), run_name(session, "", ""), inner)]
         blocks += inner
+    blocks += _brains(found.brains)
     blocks += _similarity([each for each in found.qualities if not each[0].functional])
     return Section("anatomy", "Anatomy", [*blocks, *_done(sidecars)])
 
@@ -126,6 +133,24 @@ def _motion(files: list[Named]) -> list[Any]:
         "each axis, relative to the run's reference."
     )
     return [Table(header, rows, caption)]
+
+
+def _brains(qualities: list[tuple[Named, Mapping[str, Any]]]) -> list[Any]:
+    if not qualities:
+        return []
+    rows = [
+        [
+            file.stem, *(number(quality.get(key)) for key in ("VolumeMl", "Elongation", "Solidity")),
+            "yes" if passed(quality) else "no",
+        ]
+        for file, quality in qualities
+    ]  # fmt: skip
+    caption = (
+        "Brain masks: volume, longest over shortest axis, and volume over that of the ellipsoid of the same "
+        f"moments. Expected: {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml, at most {MOST_ELONGATED:g}, at least "
+        f"{LEAST_SOLID:g}."
+    )
+    return [Table(["Mask", "Volume (ml)", "Elongation", "Solidity", "Passed"], rows, caption)]
 
 
 def _similarity(qualities: list[tuple[Named, Mapping[str, Any]]]) -> list[Any]:

@@ -13,7 +13,8 @@ from bids_xai.interfaces.anatomical import (
     PrepareRegistration,
 )
 from bids_xai.interfaces.ants import ApplyTransforms, N4BiasFieldCorrection
-from bids_xai.interfaces.quality import CoregistrationQuality, TemplateSimilarity
+from bids_xai.interfaces.quality import BrainQuality, CoregistrationQuality, TemplateSimilarity
+from bids_xai.workflows.raw import T1W
 from bids_xai.workflows.registration import COREGISTRATION, PROFILES, registration_interface
 
 # Correlation with the template, below which a registration has failed: a third of what brains reach that
@@ -70,14 +71,16 @@ def init_t1w_wf(
         List of the inverse transforms.
     t1w_quality
         List: what :class:`bids_xai.interfaces.quality.TemplateSimilarity` found.
+    brain_quality
+        List: what :class:`bids_xai.interfaces.quality.BrainQuality` found.
     """
-    fields = ["t1w_preproc", "t1w_mask", "t1w_brain", "t1w_std", "t1w_xfm", "t1w_inverse_xfm", "t1w_quality"]
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["t1w", "template", "template_mask"]), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=fields), name="outputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(T1W)), name="outputnode")
     conform = pe.MapNode(ConformImage(), iterfield=["in_file"], name="conform", mem_gb=1)
     n4 = init_n4_node(profile)
     extract = pe.MapNode(ExtractBrain(), iterfield=["in_file"], name="extract", mem_gb=3)
+    brain_quality = init_brain_quality_node()
     # A name of its own for each kind keeps the others' results when variants share a working folder.
     normalize_wf = _init_normalize_wf(
         registration=registration,
@@ -92,13 +95,20 @@ def init_t1w_wf(
         (inputnode, normalize_wf, [("template", "inputnode.template"),
                                    ("template_mask", "inputnode.template_mask")]),
         (extract, normalize_wf, [("out_file", "inputnode.brain")]),
+        (extract, brain_quality, [("out_mask", "in_mask")]),
         (n4, outputnode, [("output_image", "t1w_preproc")]),
         (extract, outputnode, [("out_mask", "t1w_mask"), ("out_file", "t1w_brain")]),
         (normalize_wf, outputnode, [("outputnode.std", "t1w_std"), ("outputnode.xfm", "t1w_xfm"),
                                     ("outputnode.inverse_xfm", "t1w_inverse_xfm"),
                                     ("outputnode.quality", "t1w_quality")]),
+        (brain_quality, outputnode, [("quality", "brain_quality")]),
     ])  # fmt: skip
     return workflow
+
+
+def init_brain_quality_node() -> pe.MapNode:
+    """Return the node that judges brain masks of a list of T1w."""
+    return pe.MapNode(BrainQuality(), iterfield=["in_mask"], name="brain_quality", mem_gb=1)
 
 
 def init_n4_node(profile: str, name: str = "n4") -> pe.MapNode:

@@ -79,24 +79,25 @@ def init_ants_preproc_wf(
         One mask on the analysis grid.
     confounds
         List of TSV files (BOLD only).
-    t1w_preproc, t1w_mask, t1w_brain, t1w_std, t1w_xfm, t1w_inverse_xfm, t1w_quality
+    t1w_preproc, t1w_mask, t1w_brain, t1w_std, t1w_xfm, t1w_inverse_xfm, t1w_quality, brain_quality
         See :func:`bids_xai.workflows.anatomical.init_t1w_wf`.
-    flair_std, flair_xfm, flair_t1w, flair_quality
-        FLAIR on the template's grid, transforms to T1w, FLAIR on the grids of the T1w, qualities.
-    bold_std, bold_mask_std, boldref, boldref_t1w, hmc_xfm, bold_xfm, bold_quality
+    flair_preproc, flair_std, flair_xfm, flair_t1w, flair_quality
+        FLAIR without bias field, on the template's grid, transforms to T1w, FLAIR on the grids of the T1w,
+        qualities.
+    bold_std, bold_mask_std, boldref, boldref_t1w, hmc_xfm, bold_xfm, bold_quality, reference_quality
         See :func:`bids_xai.workflows.functional.init_bold_wf`.
     """
     profile = registration_profile
-    workflow = start_engine(modality, name)
-    inputnode, outputnode, qualities = (
-        workflow.get_node(node) for node in ("inputnode", "outputnode", "qualities")
+    workflow = start_engine(name)
+    inputnode, outputnode, require = (
+        workflow.get_node(node) for node in ("inputnode", "outputnode", "require")
     )
     t1w_wf = init_t1w_wf(registration=registration, profile=profile, random_seed=random_seed)
     workflow.connect([
         (inputnode, t1w_wf, [("t1w", "inputnode.t1w"), ("template", "inputnode.template"),
                              ("template_mask", "inputnode.template_mask")]),
         (t1w_wf, outputnode, [(f"outputnode.{port}", port) for port in T1W]),
-        (t1w_wf, qualities, [("outputnode.t1w_quality", "in1")]),
+        (t1w_wf, require, [(f"outputnode.{port}", port) for port in ("t1w_quality", "brain_quality")]),
     ])  # fmt: skip
     if modality == "bold":
         _add_bold(workflow, coregistration, profile, random_seed, individual_mask, resolution, shape)
@@ -114,8 +115,8 @@ def _add_bold(
     resolution: float | None,
     shape: tuple[int, int, int] | None,
 ) -> None:
-    inputnode, outputnode, require, qualities, t1w_wf = (
-        workflow.get_node(node) for node in ("inputnode", "outputnode", "require", "qualities", "t1w_wf")
+    inputnode, outputnode, require, t1w_wf = (
+        workflow.get_node(node) for node in ("inputnode", "outputnode", "require", "t1w_wf")
     )
     grid = pe.Node(AnalysisGrid(), name="grid", mem_gb=1)
     set_grid(grid, resolution, shape)
@@ -127,8 +128,9 @@ def _add_bold(
         (t1w_wf, bold_wf, [("outputnode.t1w_brain", "inputnode.t1w_brain"),
                            ("outputnode.t1w_xfm", "inputnode.t1w_xfm")]),
         (grid, bold_wf, [("mask", "inputnode.grid_mask")]),
-        (bold_wf, qualities, [("outputnode.bold_quality", "in2")]),
-        (bold_wf, require, [("outputnode.bold_std", "in_files")]),
+        (bold_wf, require, [("outputnode.bold_std", "in_files"),
+                            ("outputnode.bold_quality", "image_quality"),
+                            ("outputnode.reference_quality", "reference_quality")]),
         (bold_wf, mask, [("outputnode.bold_mask_std", "in_masks")]),
         (mask, outputnode, [("out_mask", "mask")]),
         (bold_wf, outputnode, [(f"outputnode.{port}", port) for port in (*BOLD, "confounds")]),
@@ -159,8 +161,8 @@ def _add_anatomical(
     resolution: float | None,
     shape: tuple[int, int, int] | None,
 ) -> None:
-    inputnode, outputnode, require, qualities, t1w_wf = (
-        workflow.get_node(node) for node in ("inputnode", "outputnode", "require", "qualities", "t1w_wf")
+    inputnode, outputnode, require, t1w_wf = (
+        workflow.get_node(node) for node in ("inputnode", "outputnode", "require", "t1w_wf")
     )
     grid_wf = init_grid_wf(resolution=resolution, shape=shape)
     workflow.connect([
@@ -177,7 +179,7 @@ def _add_anatomical(
         (t1w_wf, flair_wf, [(f"outputnode.{port}", f"inputnode.{port}")
                             for port in ("t1w_brain", "t1w_mask", "t1w_xfm")]),
         (flair_wf, grid_wf, [("outputnode.flair_std", "inputnode.images")]),
-        (flair_wf, qualities, [("outputnode.flair_quality", "in2")]),
+        (flair_wf, require, [("outputnode.flair_quality", "image_quality")]),
         (flair_wf, outputnode, [(f"outputnode.{port}", port) for port in FLAIR]),
     ])  # fmt: skip
 
@@ -220,6 +222,7 @@ def _init_flair_wf(*, coregistration: str, profile: str, random_seed: int) -> pe
                            ("template", "reference_image")]),
         (to_template, strip, [("output_image", "in_file")]),
         (mask, strip, [("output_image", "in_mask")]),
+        (n4, outputnode, [("output_image", "flair_preproc")]),
         (strip, outputnode, [("out_file", "flair_std")]),
         (coregistration_wf, outputnode, [("outputnode.xfm", "flair_xfm"),
                                          ("outputnode.aligned", "flair_t1w"),

@@ -196,7 +196,11 @@ def _write_preprocessed(
         name="write_preprocessed",
     )
     made = set(samples_wf.get_node("preproc_wf").get_node("outputnode").inputs.copyable_trait_names())
-    of_port = {"bold": ("t1w", "bold", "hmc", "confounds"), "t1w": ("t1w",), "flair": ("t1w", "flair")}
+    of_port = {
+        "bold": ("t1w", "brain", "bold", "hmc", "reference", "confounds"),
+        "t1w": ("t1w", "brain"),
+        "flair": ("t1w", "brain", "flair"),
+    }
     of_modality = of_port[IMAGE_PORTS[modality]]
     made = {port for port in made if port.split("_")[0].removesuffix("ref") in of_modality}
     for target, name, ports in (

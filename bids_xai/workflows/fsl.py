@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
-from nipype.interfaces import fsl
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.errors import InputError
 from bids_xai.interfaces.fsl import ReferenceGrid
+from bids_xai.interfaces.fsl_programs import ApplyXFM
 from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.registry import nearest_name
 from bids_xai.workflows.fsl_anatomical import init_fsl_flair_wf, init_fsl_t1w_wf, map_fsl
@@ -20,13 +21,14 @@ from bids_xai.workflows.grid import init_grid_wf, set_grid
 from bids_xai.workflows.raw import BOLD, FLAIR, T1W, start_engine
 
 FSL_PROGRAMS: dict[str, tuple[str, ...]] = {
-    "bold": ("fslreorient2std", "mcflirt", "bet", "fslmaths", "flirt", "convert_xfm"),
-    "T1w": ("fslreorient2std", "robustfov", "bet", "flirt", "convert_xfm"),
-    "FLAIR": ("fslreorient2std", "robustfov", "bet", "fslmaths", "flirt", "convert_xfm"),
+    "bold": ("mcflirt", "bet", "fslmaths", "flirt", "convert_xfm"),
+    "T1w": ("robustfov", "bet", "flirt", "convert_xfm"),
+    "FLAIR": ("robustfov", "bet", "fslmaths", "flirt", "convert_xfm"),
 }
 """The executables that the graph of each modality calls."""
 
 REGISTRATIONS = ("none", "rigid", "affine")
+_CALCULATORS = ("bc", "dc")
 DEGREES_OF_FREEDOM = (6, 7, 9, 12)
 BOLD_REFERENCE_MM = 2.0
 
@@ -39,9 +41,10 @@ _ALTERNATIVES = (
 def check_fsl(modality: str) -> None:
     """Refuse to start where FSL cannot run.
 
-    Every program of :data:`FSL_PROGRAMS` must be on ``PATH``, and ``FSLDIR`` must be FSL's folder: ``bet``,
-    ``robustfov`` and ``fslreorient2std`` are scripts that call programs inside it. ``FSLOUTPUTTYPE`` does not
-    matter, because every command is given its own.
+    Every program of :data:`FSL_PROGRAMS` must be on ``PATH``, and ``FSLDIR`` must be FSL's folder: some of
+    them are scripts that call programs inside it, calculators (``bc``, ``dc``) and FSL's standard images, and
+    that go on without them to a wrong result. What a script names of these must be here, too.
+    ``FSLOUTPUTTYPE`` does not matter, because every command is given its own.
 
     Parameters
     ----------
@@ -51,10 +54,11 @@ def check_fsl(modality: str) -> None:
     Raises
     ------
     InputError
-        Naming all programs that are missing, where they were looked for, and what to choose instead.
+        Naming all that is missing, where it was looked for, and what to choose instead.
     """
     programs = _programs(modality)
-    missing = [program for program in programs if shutil.which(program) is None]
+    found = {program: shutil.which(program) for program in programs}
+    missing = [program for program, path in found.items() if path is None]
     folder = os.environ.get("FSLDIR", "")
     problems = []
     if missing:
@@ -64,14 +68,42 @@ def check_fsl(modality: str) -> None:
         problems.append("FSLDIR is not set")
     elif not Path(folder).is_dir():
         problems.append(f"FSLDIR is {folder}, which is not a folder")
+    for program, path in found.items():
+        absent = _absent_of_script(Path(path), Path(folder)) if path is not None else []
+        if absent:
+            problems.append(f"the script {program} calls {', '.join(absent)}, not found")
     if not problems:
         return
     raise InputError(
         f"FSL cannot run here: {'; '.join(problems)}.",
         f"FSL's programs {', '.join(programs)} on PATH, and its folder in FSLDIR, for --preproc fsl with "
         f"--modality {modality}",
-        f"set up FSL with '. $FSLDIR/etc/fslconf/fsl.sh' once FSLDIR names its folder; else {_ALTERNATIVES}",
+        "set up FSL with '. $FSLDIR/etc/fslconf/fsl.sh' once FSLDIR names its folder, and install bc and dc "
+        f"if they are named above; else {_ALTERNATIVES}",
     )
+
+
+def _absent_of_script(path: Path, folder: Path) -> list[str]:
+    """Return what a script of FSL's needs and does not find; nothing for a program that is no script."""
+    with path.open("rb") as stream:
+        if stream.read(2) != b"#!":
+            return []
+    text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8", errors="replace"))
+    called = [name for name in _CALCULATORS if re.search(rf"(?<![\w./-]){name}(?![\w.=-])", text)]
+    absent = [name for name in called if shutil.which(name) is None]
+    images = sorted(set(re.findall(r"data/standard/\w+", text)))
+    return absent + [
+        str(folder / name) for name in images if not any(folder.glob(f"{name}.nii*")) and folder.name
+    ]
+
+
+def fsl_version() -> str:
+    """Return FSL's version as its folder has it (``$FSLDIR/etc/fslversion``); ``unknown`` if it does not."""
+    path = Path(os.environ.get("FSLDIR", "")) / "etc" / "fslversion"
+    try:
+        return path.read_text(encoding="utf-8").split(":")[0].strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"
 
 
 def init_fsl_preproc_wf(
@@ -141,18 +173,18 @@ def init_fsl_preproc_wf(
         One mask on the analysis grid: the template's, where every volume of every run has data.
     confounds
         List of TSV files (BOLD only).
-    t1w_preproc, t1w_mask, t1w_brain, t1w_std, t1w_xfm, t1w_inverse_xfm, t1w_quality
+    t1w_preproc, t1w_mask, t1w_brain, t1w_std, t1w_xfm, t1w_inverse_xfm, t1w_quality, brain_quality
         See :func:`bids_xai.workflows.fsl_anatomical.init_fsl_t1w_wf`.
-    flair_std, flair_xfm, flair_t1w, flair_quality
+    flair_preproc, flair_std, flair_xfm, flair_t1w, flair_quality
         See :func:`bids_xai.workflows.fsl_anatomical.init_fsl_flair_wf` (FLAIR only).
-    bold_std, bold_mask_std, boldref, boldref_t1w, hmc_xfm, bold_xfm, bold_quality
+    bold_std, bold_mask_std, boldref, boldref_t1w, hmc_xfm, bold_xfm, bold_quality, reference_quality
         See :func:`bids_xai.workflows.fsl_functional.init_fsl_bold_wf` (BOLD only).
     """
     _programs(modality)
     check_registration(registration, dof)
-    workflow = start_engine(modality, name)
-    inputnode, outputnode, qualities = (
-        workflow.get_node(node) for node in ("inputnode", "outputnode", "qualities")
+    workflow = start_engine(name)
+    inputnode, outputnode, require = (
+        workflow.get_node(node) for node in ("inputnode", "outputnode", "require")
     )
     reference = pe.Node(ReferenceGrid(), name="reference", mem_gb=1)
     t1w_wf = init_fsl_t1w_wf(registration=registration, dof=dof, correct_bias=modality != "bold")
@@ -161,7 +193,7 @@ def init_fsl_preproc_wf(
         (inputnode, t1w_wf, [("t1w", "inputnode.t1w")]),
         (reference, t1w_wf, [("out_file", "inputnode.reference"), ("out_mask", "inputnode.reference_mask")]),
         (t1w_wf, outputnode, [(f"outputnode.{port}", port) for port in T1W]),
-        (t1w_wf, qualities, [("outputnode.t1w_quality", "in1")]),
+        (t1w_wf, require, [(f"outputnode.{port}", port) for port in ("t1w_quality", "brain_quality")]),
     ])  # fmt: skip
     if modality == "bold":
         _add_bold(workflow, dof, high_pass_sigma, individual_mask, resolution, shape)
@@ -178,9 +210,8 @@ def _add_bold(
     resolution: float | None,
     shape: tuple[int, int, int] | None,
 ) -> None:
-    inputnode, outputnode, require, qualities, reference, t1w_wf = (
-        workflow.get_node(node)
-        for node in ("inputnode", "outputnode", "require", "qualities", "reference", "t1w_wf")
+    inputnode, outputnode, require, reference, t1w_wf = (
+        workflow.get_node(node) for node in ("inputnode", "outputnode", "require", "reference", "t1w_wf")
     )
     reference.inputs.voxel = min(BOLD_REFERENCE_MM, resolution or BOLD_REFERENCE_MM)
     set_grid(reference, resolution, None)
@@ -191,15 +222,16 @@ def _add_bold(
         (reference, bold_wf, [("out_file", "inputnode.reference"), ("out_mask", "inputnode.reference_mask")]),
         (t1w_wf, bold_wf, [("outputnode.t1w_brain", "inputnode.t1w_brain"),
                            ("outputnode.t1w_xfm", "inputnode.t1w_xfm")]),
-        (bold_wf, qualities, [("outputnode.bold_quality", "in2")]),
-        (bold_wf, require, [("outputnode.bold_std", "in_files")]),
+        (bold_wf, require, [("outputnode.bold_std", "in_files"),
+                            ("outputnode.bold_quality", "image_quality"),
+                            ("outputnode.reference_quality", "reference_quality")]),
         (mask, outputnode, [("out_mask", "mask")]),
         (bold_wf, outputnode, [(f"outputnode.{port}", port) for port in (*BOLD, "confounds")]),
     ])  # fmt: skip
     if not individual_mask:
         workflow.connect(bold_wf, "outputnode.bold_mask_std", mask, "in_masks")
         return
-    own = map_fsl(fsl.ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "own_mask")
+    own = map_fsl(ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "own_mask")
     own_grid_wf = init_grid_wf(resolution=resolution, shape=shape, name="own_grid_wf")
     merge = pe.Node(niu.Merge(2), name="all_masks")
     workflow.connect([
@@ -215,9 +247,8 @@ def _add_bold(
 def _add_anatomical(
     workflow: pe.Workflow, modality: str, resolution: float | None, shape: tuple[int, int, int] | None
 ) -> None:
-    inputnode, outputnode, require, qualities, reference, t1w_wf = (
-        workflow.get_node(node)
-        for node in ("inputnode", "outputnode", "require", "qualities", "reference", "t1w_wf")
+    inputnode, outputnode, require, reference, t1w_wf = (
+        workflow.get_node(node) for node in ("inputnode", "outputnode", "require", "reference", "t1w_wf")
     )
     grid_wf = init_grid_wf(resolution=resolution, shape=shape)
     workflow.connect([
@@ -235,7 +266,7 @@ def _add_anatomical(
         (t1w_wf, flair_wf, [(f"outputnode.{port}", f"inputnode.{port}")
                             for port in ("t1w_preproc", "t1w_mask", "t1w_brain", "t1w_xfm")]),
         (flair_wf, grid_wf, [("outputnode.flair_std", "inputnode.images")]),
-        (flair_wf, qualities, [("outputnode.flair_quality", "in2")]),
+        (flair_wf, require, [("outputnode.flair_quality", "image_quality")]),
         (flair_wf, outputnode, [(f"outputnode.{port}", port) for port in FLAIR]),
     ])  # fmt: skip
 

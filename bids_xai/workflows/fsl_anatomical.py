@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nipype.interfaces import fsl
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.ants import N4BiasFieldCorrection
-from bids_xai.interfaces.fsl import CentreMatrix
+from bids_xai.interfaces.fsl import CentreMatrix, ReorientImage
+from bids_xai.interfaces.fsl_programs import BET, FLIRT, ApplyMask, ApplyXFM, ConvertXFM, RobustFOV
 from bids_xai.interfaces.quality import CoregistrationQuality, TemplateSimilarity
-from bids_xai.workflows.anatomical import FLOORS
+from bids_xai.workflows.anatomical import FLOORS, init_brain_quality_node
 from bids_xai.workflows.raw import FLAIR, T1W
 
 _RIGID = 6
@@ -66,6 +66,8 @@ def init_fsl_t1w_wf(
         Lists of FLIRT matrices, T1w to template and back.
     t1w_quality
         List: what :class:`bids_xai.interfaces.quality.TemplateSimilarity` found.
+    brain_quality
+        List: what :class:`bids_xai.interfaces.quality.BrainQuality` found.
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(
@@ -74,14 +76,15 @@ def init_fsl_t1w_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=list(T1W)), name="outputnode")
     head_wf = init_fsl_head_wf(correct_bias=correct_bias)
     # -R finds the brain's centre also where the field of view reaches down to the shoulders.
-    brain = map_fsl(fsl.BET(mask=True, robust=True), ["in_file"], "brain")
+    brain = map_fsl(BET(mask=True, robust=True), ["in_file"], "brain")
+    brain_quality = init_brain_quality_node()
     if registration == "none":
-        to_template = map_fsl(fsl.ApplyXFM(), ["in_file", "in_matrix_file"], "to_template")
+        to_template = map_fsl(ApplyXFM(), ["in_file", "in_matrix_file"], "to_template")
     else:
         degrees = _RIGID if registration == "rigid" else dof
         registration = "rigid" if degrees == _RIGID else registration
-        to_template = map_fsl(fsl.FLIRT(dof=degrees), ["in_file"], "to_template")
-    invert = map_fsl(fsl.ConvertXFM(invert_xfm=True), ["in_file"], "invert")
+        to_template = map_fsl(FLIRT(dof=degrees), ["in_file"], "to_template")
+    invert = map_fsl(ConvertXFM(invert_xfm=True), ["in_file"], "invert")
     quality = pe.MapNode(
         TemplateSimilarity(floor=FLOORS[registration]), iterfield=["in_file", "before"], name="quality"
     )
@@ -89,6 +92,8 @@ def init_fsl_t1w_wf(
         (inputnode, head_wf, [("t1w", "inputnode.in_files")]),
         (head_wf, brain, [("outputnode.out_files", "in_file")]),
         (head_wf, outputnode, [("outputnode.out_files", "t1w_preproc")]),
+        (brain, brain_quality, [("mask_file", "in_mask")]),
+        (brain_quality, outputnode, [("quality", "brain_quality")]),
         (brain, to_template, [("out_file", "in_file")]),
         (inputnode, to_template, [("reference", "reference")]),
         (to_template, invert, [("out_matrix_file", "in_file")]),
@@ -114,7 +119,8 @@ def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.
     """Store the axes as the template's, correct the bias field (N4), cut the view to the head (robustfov).
 
     FLIRT and robustfov take the stored axes for left, anterior and superior: whatever their order in the
-    file, ``fslreorient2std`` permutes them, which changes no value.
+    file, they are put so, as ``fslreorient2std`` does (:func:`bids_xai.images.grids.reoriented`), which
+    changes no value. FSL's own script needs ``bc`` and FSL's standard images, and ends well without them.
 
     .. code-block:: text
 
@@ -144,7 +150,7 @@ def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["in_files"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["out_files"]), name="outputnode")
-    reorient = map_fsl(fsl.Reorient2Std(), ["in_file"], "reorient")
+    reorient = pe.MapNode(ReorientImage(), iterfield=["in_file"], name="reorient", mem_gb=_HEAD_GB)
     workflow.connect(inputnode, "in_files", reorient, "in_file")
     if not correct_bias:
         workflow.connect(reorient, "out_file", outputnode, "out_files")
@@ -156,7 +162,7 @@ def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.
         name="n4",
         mem_gb=_HEAD_GB,
     )
-    crop = map_fsl(fsl.RobustFOV(out_transform="roi.mat"), ["in_file"], "crop")
+    crop = map_fsl(RobustFOV(out_transform="roi.mat"), ["in_file"], "crop")
     workflow.connect([
         (reorient, n4, [("out_file", "input_image")]),
         (n4, crop, [("output_image", "in_file")]),
@@ -194,6 +200,8 @@ def init_fsl_flair_wf(*, name: str = "flair_wf") -> pe.Workflow:
 
     Outputs
     -------
+    flair_preproc
+        List of FLAIR images with skull, on the grid that the matrices refer to.
     flair_std
         List of FLAIR images without skull on the reference's grid.
     flair_xfm
@@ -212,16 +220,16 @@ def init_fsl_flair_wf(*, name: str = "flair_wf") -> pe.Workflow:
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=list(FLAIR)), name="outputnode")
     head_wf = init_fsl_head_wf()
-    to_t1w = map_fsl(fsl.FLIRT(dof=_RIGID), ["in_file", "reference"], "to_t1w")
+    to_t1w = map_fsl(FLIRT(dof=_RIGID), ["in_file", "reference"], "to_t1w")
     quality = init_quality_node()
     concat = map_fsl(
-        fsl.ConvertXFM(concat_xfm=True, out_file="to_template.mat"), ["in_file", "in_file2"], "concat"
+        ConvertXFM(concat_xfm=True, out_file="to_template.mat"), ["in_file", "in_file2"], "concat"
     )
-    to_template = map_fsl(fsl.ApplyXFM(interp="spline"), ["in_file", "in_matrix_file"], "to_template")
+    to_template = map_fsl(ApplyXFM(interp="spline"), ["in_file", "in_matrix_file"], "to_template")
     mask_to_template = map_fsl(
-        fsl.ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "mask_to_template"
+        ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "mask_to_template"
     )
-    extract = map_fsl(fsl.ApplyMask(), ["in_file", "mask_file"], "extract")
+    extract = map_fsl(ApplyMask(), ["in_file", "mask_file"], "extract")
     workflow.connect([
         (inputnode, head_wf, [("flair", "inputnode.in_files")]),
         (head_wf, to_t1w, [("outputnode.out_files", "in_file")]),
@@ -238,6 +246,7 @@ def init_fsl_flair_wf(*, name: str = "flair_wf") -> pe.Workflow:
                                        ("reference", "reference")]),
         (to_template, extract, [("out_file", "in_file")]),
         (mask_to_template, extract, [("out_file", "mask_file")]),
+        (head_wf, outputnode, [("outputnode.out_files", "flair_preproc")]),
         (extract, outputnode, [("out_file", "flair_std")]),
         (to_t1w, outputnode, [("out_matrix_file", "flair_xfm"), ("out_file", "flair_t1w")]),
         (quality, outputnode, [("quality", "flair_quality")]),

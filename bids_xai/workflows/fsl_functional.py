@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from nipype.interfaces import fsl
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.fsl import MergeMatrices, MotionParameters, RunCoverage, RunMasks
+from bids_xai.interfaces.fsl import MergeMatrices, MotionParameters, ReorientImage, RunCoverage, RunMasks
+from bids_xai.interfaces.fsl_programs import (
+    BET,
+    FLIRT,
+    MCFLIRT,
+    ApplyMask,
+    ApplyXFM,
+    ConvertXFM,
+    ImageMaths,
+    MeanImage,
+)
 from bids_xai.interfaces.functional import GatherConfounds
 from bids_xai.workflows.fsl_anatomical import init_quality_node, map_fsl
+from bids_xai.workflows.functional import init_reference_quality_node
 from bids_xai.workflows.grid import init_grid_wf, set_grid
 from bids_xai.workflows.raw import BOLD
 
@@ -79,6 +89,8 @@ def init_fsl_bold_wf(
         List of TSV files (:class:`bids_xai.interfaces.functional.GatherConfounds`).
     bold_quality
         List: what :class:`bids_xai.interfaces.quality.CoregistrationQuality` found.
+    reference_quality
+        List: what :class:`bids_xai.interfaces.quality.ReferenceQuality` found.
 
     Source
     ------
@@ -92,10 +104,10 @@ def init_fsl_bold_wf(
     resample_wf = init_fsl_resample_wf(resolution=resolution, shape=shape)
     select_brain = pe.Node(niu.Select(), name="select_brain")
     select_xfm = pe.Node(niu.Select(), name="select_xfm")
-    to_t1w = map_fsl(fsl.FLIRT(dof=dof), ["in_file", "reference"], "to_t1w")
+    to_t1w = map_fsl(FLIRT(dof=dof), ["in_file", "reference"], "to_t1w")
     quality = init_quality_node()
     concat = map_fsl(
-        fsl.ConvertXFM(concat_xfm=True, out_file="to_template.mat"), ["in_file", "in_file2"], "concat"
+        ConvertXFM(concat_xfm=True, out_file="to_template.mat"), ["in_file", "in_file2"], "concat"
     )
     workflow.connect([
         (inputnode, realign_wf, [("bold", "inputnode.bold")]),
@@ -114,7 +126,8 @@ def init_fsl_bold_wf(
         (inputnode, resample_wf, [(port, f"inputnode.{port}") for port in ("reference", "reference_mask")]),
         (to_t1w, outputnode, [("out_matrix_file", "bold_xfm"), ("out_file", "boldref_t1w")]),
         (quality, outputnode, [("quality", "bold_quality")]),
-        (realign_wf, outputnode, [(f"outputnode.{port}", port) for port in ("boldref", "hmc_xfm")]),
+        (realign_wf, outputnode, [(f"outputnode.{port}", port)
+                                  for port in ("boldref", "hmc_xfm", "reference_quality")]),
         (resample_wf, outputnode, [(f"outputnode.{port}", port)
                                    for port in ("bold_std", "bold_mask_std", "confounds")]),
     ])  # fmt: skip
@@ -185,9 +198,9 @@ def init_fsl_resample_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(fields=["bold_std", "bold_mask_std", "confounds"]), name="outputnode"
     )
-    apply = map_fsl(fsl.ApplyXFM(), ["in_file", "in_matrix_file"], "apply", RUN_GB)
+    apply = map_fsl(ApplyXFM(), ["in_file", "in_matrix_file"], "apply", RUN_GB)
     mask_to_template = map_fsl(
-        fsl.ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "mask_to_template"
+        ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "mask_to_template"
     )
     coverage = pe.MapNode(
         RunCoverage(), iterfield=["in_file", "in_motion", "in_matrix"], name="coverage", mem_gb=1
@@ -222,14 +235,15 @@ def init_fsl_resample_wf(
 def init_fsl_realign_wf(*, name: str = "realign_wf") -> pe.Workflow:
     """Realign the volumes of every run to its middle one (MCFLIRT) and take the skull off (BET).
 
-    The axes are stored as left, anterior, superior first, which changes no value, so that parameters of
-    motion have the meaning of their names. The brain is found in the mean volume with a fractional intensity
-    threshold of 0.3, as FEAT does.
+    The axes are stored as left or right, anterior, superior first, which changes no value, and the values as
+    float32: MCFLIRT writes the type that it reads, without its scaling. The brain is found in the mean volume
+    with a fractional intensity threshold of 0.3, as FEAT does.
 
     .. code-block:: text
 
         inputnode -> reorient -> mcflirt -> mean -> brain -> extract -> outputnode
-                                    +-> parameters, merge_matrices --------^
+                                    |        +-> reference_quality --------^
+                                    +-> merge_matrices -> parameters ------^
 
     Parameters
     ----------
@@ -254,26 +268,33 @@ def init_fsl_realign_wf(*, name: str = "realign_wf") -> pe.Workflow:
     hmc_xfm
         List of text files with one FLIRT matrix per volume.
     parameters
-        List of TSV files with motion parameters (:func:`bids_xai.images.motion.motion_regressors`).
+        List of TSV files with motion parameters (:class:`bids_xai.interfaces.fsl.MotionParameters`).
+    reference_quality
+        List: what :class:`bids_xai.interfaces.quality.ReferenceQuality` found.
     """
-    outputs = ["bold", "boldref", "mean_brain", "mask", "hmc_xfm", "parameters"]
+    outputs = ["bold", "boldref", "mean_brain", "mask", "hmc_xfm", "parameters", "reference_quality"]
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    reorient = map_fsl(fsl.Reorient2Std(), ["in_file"], "reorient", RUN_GB)
-    mcflirt = map_fsl(fsl.MCFLIRT(save_mats=True, save_plots=True), ["in_file"], "mcflirt", RUN_GB)
-    mean = map_fsl(fsl.MeanImage(), ["in_file"], "mean", RUN_GB)
-    brain = map_fsl(fsl.BET(frac=_MEAN_EPI_FRACTION, mask=True), ["in_file"], "brain")
-    extract = map_fsl(fsl.ApplyMask(), ["in_file", "mask_file"], "extract", RUN_GB)
+    reorient = pe.MapNode(ReorientImage(), iterfield=["in_file"], name="reorient", mem_gb=RUN_GB)
+    mcflirt = map_fsl(MCFLIRT(save_mats=True), ["in_file"], "mcflirt", RUN_GB)
+    mean = map_fsl(MeanImage(), ["in_file"], "mean", RUN_GB)
+    brain = map_fsl(BET(frac=_MEAN_EPI_FRACTION, mask=True), ["in_file"], "brain")
+    extract = map_fsl(ApplyMask(), ["in_file", "mask_file"], "extract", RUN_GB)
     merge_matrices = pe.MapNode(MergeMatrices(), iterfield=["in_files"], name="merge_matrices")
-    parameters = pe.MapNode(MotionParameters(), iterfield=["in_file"], name="parameters")
+    parameters = pe.MapNode(MotionParameters(), iterfield=["in_motion", "in_reference"], name="parameters")
+    reference_quality = init_reference_quality_node()
     workflow.connect([
         (inputnode, reorient, [("bold", "in_file")]),
         (reorient, mcflirt, [("out_file", "in_file")]),
         (mcflirt, mean, [("out_file", "in_file")]),
         (mcflirt, extract, [("out_file", "in_file")]),
         (mcflirt, merge_matrices, [("mat_file", "in_files")]),
-        (mcflirt, parameters, [("par_file", "in_file")]),
+        (merge_matrices, parameters, [("out_file", "in_motion")]),
+        (mean, parameters, [("out_file", "in_reference")]),
+        (inputnode, reference_quality, [("bold", "in_run")]),
+        (mean, reference_quality, [("out_file", "in_file")]),
+        (reference_quality, outputnode, [("quality", "reference_quality")]),
         (mean, brain, [("out_file", "in_file")]),
         (brain, extract, [("mask_file", "mask_file")]),
         (extract, outputnode, [("out_file", "bold")]),
@@ -315,9 +336,9 @@ def init_fsl_high_pass_wf(*, sigma: float, name: str = "high_pass_wf") -> pe.Wor
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="outputnode")
-    mean = map_fsl(fsl.MeanImage(), ["in_file"], "mean", RUN_GB)
+    mean = map_fsl(MeanImage(), ["in_file"], "mean", RUN_GB)
     high_pass = map_fsl(
-        fsl.ImageMaths(op_string=f"-bptf {sigma:g} -1 -add", suffix="_tempfilt"),
+        ImageMaths(op_string=f"-bptf {sigma:g} -1 -add", suffix="_tempfilt"),
         ["in_file", "in_file2"],
         "high_pass",
         RUN_GB,

@@ -7,6 +7,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.ants import ApplyTransforms
 from bids_xai.interfaces.functional import EstimateMotion, GatherConfounds, ResampleRun
+from bids_xai.interfaces.quality import ReferenceQuality
 from bids_xai.workflows.anatomical import init_coregistration_wf
 
 RUN_GB = 2.0
@@ -68,16 +69,19 @@ def init_bold_wf(
         List of TSV files (:class:`bids_xai.interfaces.functional.GatherConfounds`).
     bold_quality
         List: what :class:`bids_xai.interfaces.quality.CoregistrationQuality` found.
+    reference_quality
+        List: what :class:`bids_xai.interfaces.quality.ReferenceQuality` found.
     """
     inputs = ["bold", "bold_t1w", "t1w_brain", "t1w_xfm", "grid_mask"]
     outputs = [
         "bold_std", "bold_mask_std", "boldref", "boldref_t1w", "hmc_xfm", "bold_xfm", "confounds",
-        "bold_quality",
+        "bold_quality", "reference_quality",
     ]  # fmt: skip
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=inputs), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
     motion = pe.MapNode(EstimateMotion(), iterfield=["in_file"], name="motion", mem_gb=RUN_GB)
+    reference_quality = init_reference_quality_node()
     brain = pe.Node(niu.Select(), name="brain")
     to_template = pe.Node(niu.Select(), name="to_template")
     coregistration_wf = init_coregistration_wf(kind=coregistration, profile=profile, random_seed=random_seed)
@@ -98,6 +102,9 @@ def init_bold_wf(
     )
     workflow.connect([
         (inputnode, motion, [("bold", "in_file")]),
+        (inputnode, reference_quality, [("bold", "in_run")]),
+        (motion, reference_quality, [("out_reference", "in_file")]),
+        (reference_quality, outputnode, [("quality", "reference_quality")]),
         (inputnode, brain, [("t1w_brain", "inlist"), ("bold_t1w", "index")]),
         (inputnode, to_template, [("t1w_xfm", "inlist"), ("bold_t1w", "index")]),
         (motion, coregistration_wf, [("out_reference", "inputnode.images")]),
@@ -120,3 +127,8 @@ def init_bold_wf(
         (confounds, outputnode, [("out_file", "confounds")]),
     ])  # fmt: skip
     return workflow
+
+
+def init_reference_quality_node() -> pe.MapNode:
+    """Return the node that compares the references of runs with the runs as they came."""
+    return pe.MapNode(ReferenceQuality(), iterfield=["in_file", "in_run"], name="reference_quality", mem_gb=1)

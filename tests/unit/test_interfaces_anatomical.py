@@ -24,7 +24,7 @@ from bids_xai.interfaces.anatomical import (
     PrepareRegistration,
 )
 from bids_xai.interfaces.ants import ApplyTransforms
-from bids_xai.interfaces.quality import CoregistrationQuality, RequireAlignment, TemplateSimilarity
+from bids_xai.interfaces.quality import CoregistrationQuality, RequireQuality, TemplateSimilarity
 from tests.heads import CENTRE, SmoothHead, centred_affine
 
 SHAPE = (40, 44, 38)
@@ -203,21 +203,41 @@ def verdict(passed):
 def test_images_pass_when_all_registrations_worked(rng, save, run):
     files = [save(random_image(rng, (3, 3, 3), np.eye(3)), name) for name in "ab"]
     inputs = {"in_files": files, "names": ["T1w", "run-1", "run-2"]}
-    assert run(RequireAlignment, qualities=[verdict(True)] * 3, **inputs).out_files == files
+    qualities = {"t1w_quality": [verdict(True)], "image_quality": [verdict(True)] * 2}
+    assert run(RequireQuality, **qualities, **inputs).out_files == files
 
 
 def test_failed_registrations_are_named(rng, save, run):
     files = [save(random_image(rng, (3, 3, 3), np.eye(3)), "a")]
     names = ["sub-01_T1w.nii.gz", "sub-01_run-1_bold.nii.gz", "sub-01_run-2_bold.nii.gz"]
-    qualities = [verdict(True), verdict(False), verdict(False)]
+    inputs = {"in_files": files, "names": names, "t1w_quality": [verdict(True)]}
     with pytest.raises(RuntimeError, match=r"similarity: 0\.21, expected more than 0\.40") as raised:
-        run(RequireAlignment, in_files=files, qualities=qualities, names=names)
+        run(RequireQuality, image_quality=[verdict(False)] * 2, **inputs)
     message = str(raised.value)
     assert names[1] in message
     assert names[2] in message
     assert names[0] not in message
-    with pytest.raises(ValueError, match="zip"):
-        run(RequireAlignment, in_files=files, qualities=qualities[:2], names=names)
+
+
+def test_what_failed_is_named_with_its_own_advice(rng, save, run):
+    files = [save(random_image(rng, (3, 3, 3), np.eye(3)), "a")]
+    names = ["ses-1_T1w.nii.gz", "ses-2_T1w.nii.gz", "run-1_bold.nii.gz", "run-2_bold.nii.gz"]
+    brain = {"Measure": "volume", "VolumeMl": 2705.0, "Passed": False, "Problem": "a volume of 2705 ml"}
+    with pytest.raises(RuntimeError) as raised:
+        run(
+            RequireQuality,
+            in_files=files,
+            names=names,
+            brain_quality=[{**brain, "Passed": True}, brain],
+            t1w_quality=[verdict(True)] * 2,
+            image_quality=[verdict(True)] * 2,
+            reference_quality=[verdict(False), verdict(True)],
+        )
+    first, second = str(raised.value).splitlines()
+    assert first.startswith("The brain extraction failed for ses-2_T1w.nii.gz (a volume of 2705 ml). ")
+    assert "--preproc derivatives" in first
+    assert second.startswith("The motion correction failed for run-1_bold.nii.gz (similarity: 0.21, ")
+    assert "scl_slope" in second
 
 
 # Grids and masks ---------------------------------------------------------------------------------------

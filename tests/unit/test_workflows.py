@@ -183,12 +183,13 @@ def test_subjects_of_raw_engines_are_given_all_they_need(tmp_path: Path, engine:
     made = {
         "bold": {
             *("bold_std", "boldref", "hmc_xfm", "bold_xfm", "bold_quality", "confounds"),
-            *("run_figure", "coregistration_figure"),
+            *("run_figure", "coregistration_figure", "reference_quality"),
         },
         "T1w": set(),
-        "FLAIR": {"flair_std", "flair_xfm", "flair_quality", "flair_figure"},
+        "FLAIR": {"flair_preproc", "flair_std", "flair_xfm", "flair_quality", "flair_figure"},
     }
     always = {"t1w_preproc", "t1w_mask", "t1w_std", "t1w_xfm", "t1w_inverse_xfm", "t1w_quality"}
+    always |= {"brain_quality"}
     assert arriving == {*always, "brain_figure", "registration_figure"} | made[modality]
 
 

@@ -20,19 +20,27 @@ from nipype.pipeline.engine.utils import generate_expanded_graph
 from bids_xai.bids.confounds import ENGINE_COLUMNS
 from bids_xai.errors import InputError
 from bids_xai.images.grids import downsample, same_grid
-from bids_xai.images.motion import framewise_displacement, motion_regressors
+from bids_xai.images.motion import (
+    framewise_displacement,
+    head_centre,
+    motion_regressors,
+    rigid_matrix,
+    rigid_parameters,
+)
 from bids_xai.interfaces.fsl import (
     MotionParameters,
+    ReorientImage,
     centre_matrix,
     coverage,
     fsl_from_voxel,
-    read_motion,
     reference_grid,
 )
+from bids_xai.interfaces.functional import EstimateMotion
 from bids_xai.workflows.ants import init_ants_preproc_wf
 from bids_xai.workflows.fsl import FSL_PROGRAMS, check_fsl, init_fsl_preproc_wf
 from bids_xai.workflows.preprocessing import init_preproc_wf
 from bids_xai.workflows.raw import BOLD, FLAIR, T1W
+from tests.heads import CENTRE, SmoothHead, centred_affine
 
 MODALITIES = ("bold", "T1w", "FLAIR")
 MADE = {
@@ -61,9 +69,10 @@ def save(data, like, path):
 
 if program == "mcflirt":
     img = nb.load(after["-in"])
-    save(img.dataobj, img, after["-out"])
+    # As the real one: the type that it reads, without scaling.
+    data = np.asarray(img.dataobj).astype(img.get_data_dtype())
+    nb.save(nb.Nifti1Image(data, img.affine), after["-out"])
     n = img.shape[3]
-    Path(after["-out"] + ".par").write_text("\\n".join(f"0 0 {{t / 100}} {{t}} 0 0" for t in range(n)))
     os.mkdir(after["-out"] + ".mat")
     for t in range(n):
         matrix = np.eye(4)
@@ -92,9 +101,6 @@ elif program == "convert_xfm":
     last = np.loadtxt(words[-1])
     result = np.linalg.inv(last) if "-inverse" in words else np.loadtxt(words[-2]) @ last
     np.savetxt(after["-omat"], result)
-elif program == "fslreorient2std":
-    img = nb.load(words[0])
-    save(img.dataobj, img, words[1])
 elif program == "robustfov":
     img = nb.load(after["-i"])
     save(img.dataobj, img, after["-r"])
@@ -121,10 +127,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _image(path: Path, shape: tuple[int, ...], voxel_mm: float = 1.0, value: float = 1.0) -> str:
-    """Write an image of a value that grows along the axes up to ``value``; a run is constant."""
+    """Write an image of a value that grows along the axes up to ``value``; a run is constant over time."""
     affine = np.diag([-voxel_mm, voxel_mm, voxel_mm, 1])
-    data = np.linspace(value / 2, value, np.prod(shape)) if len(shape) == 3 else np.full(shape, value)
-    nb.save(nb.Nifti1Image(data.reshape(shape).astype(np.float32), affine), path)
+    data = np.linspace(value / 2, value, np.prod(shape[:3])).reshape(shape[:3])
+    data = np.broadcast_to(data[..., None], shape) if len(shape) == 4 else data
+    nb.save(nb.Nifti1Image(data.astype(np.float32), affine), path)
     return str(path)
 
 
@@ -133,18 +140,24 @@ def _collect(**ports):  # type: ignore[no-untyped-def]  # nipype executes the so
 
 
 def _run(
-    tmp_path: Path, *, n_runs: int = 2, t1w_values: tuple[float, ...] = (1, 2), **parameters: Any
+    tmp_path: Path,
+    *,
+    n_runs: int = 2,
+    t1w_values: tuple[float, ...] = (1, 2),
+    run_mm: float = 3,
+    **parameters: Any,
 ) -> dict[str, Any]:
     """Run a graph on tiny images and return what arrives at its outputnode."""
     preproc_wf = init_fsl_preproc_wf(**parameters)
     inputs = preproc_wf.get_node("inputnode").inputs
     inputs.t1w = [
-        _image(tmp_path / f"ses-{s}_T1w.nii.gz", (8, 9, 7), 1.2, value=value)
+        _image(tmp_path / f"ses-{s}_T1w.nii.gz", (8, 9, 7), 14, value=value)
         for s, value in enumerate(t1w_values, start=1)
     ]
     inputs.flair = [_image(tmp_path / f"ses-{s}_FLAIR.nii.gz", (9, 7, 8), value=10 * s) for s in (1, 2)]
     inputs.bold = [
-        _image(tmp_path / f"run-{r}_bold.nii.gz", (4, 5, 3, 3 + r), 3, value=r) for r in range(1, n_runs + 1)
+        _image(tmp_path / f"run-{r}_bold.nii.gz", (4, 5, 3, 3 + r), run_mm, value=r)
+        for r in range(1, n_runs + 1)
     ]
     inputs.bold_t1w = [1, 0][:n_runs]
     inputs.template = _image(tmp_path / "template.nii.gz", (18, 22, 18))
@@ -171,15 +184,13 @@ def _commands(log: Path) -> list[str]:
 # What Gotsopoulos et al. 2018, 2.3, did to a run r and its T1w s, in FSL's own words; options that the
 # paper does not give are FSL's defaults, and FEAT's where there is a choice (-f 0.3, -add).
 PUBLISHED_T1W = """
-fslreorient2std ses-{s}_T1w.nii.gz ses-{s}_T1w_reoriented.nii.gz
 bet ses-{s}_T1w_reoriented.nii.gz ses-{s}_T1w_reoriented_brain.nii.gz -m -R
 flirt -in ses-{s}_T1w_reoriented_brain.nii.gz -ref downsampled.nii \
   -out ses-{s}_T1w_reoriented_brain_flirt.nii.gz -omat ses-{s}_T1w_reoriented_brain_flirt.mat -dof 9
 convert_xfm -omat ses-{s}_T1w_reoriented_brain_flirt_inv.mat -inverse ses-{s}_T1w_reoriented_brain_flirt.mat
 """
 PUBLISHED_BOLD = """
-fslreorient2std run-{r}_bold.nii.gz run-{r}_bold_reoriented.nii.gz
-mcflirt -in run-{r}_bold_reoriented.nii.gz -out {mcf}.nii.gz -mats -plots
+mcflirt -in run-{r}_bold_reoriented.nii.gz -out {mcf}.nii.gz -mats
 fslmaths {mcf}.nii.gz -Tmean {mcf}_mean.nii.gz
 bet {mcf}_mean.nii.gz {mcf}_mean_brain.nii.gz -f 0.30 -m
 fslmaths {mcf}.nii.gz -mas {mcf}_mean_brain_mask.nii.gz {mcf}_masked.nii.gz
@@ -197,7 +208,6 @@ flirt -in {mcf}_mean_brain_mask.nii.gz -ref downsampled.nii -out {mcf}_mean_brai
 # What Eitel et al. 2019, 2.2, did to the session s: bias field, robust field of view, T1w to MNI, FLAIR to
 # T1w, one spline interpolation.
 PUBLISHED_HEAD = """
-fslreorient2std ses-{s}_{kind}.nii.gz ses-{s}_{kind}_reoriented.nii.gz
 N4BiasFieldCorrection -d 3 --input-image ses-{s}_{kind}_reoriented.nii.gz \
   --output ses-{s}_{kind}_reoriented_corrected.nii.gz
 robustfov -i ses-{s}_{kind}_reoriented_corrected.nii.gz \
@@ -247,7 +257,7 @@ def test_bold_runs_the_published_commands(tmp_path: Path, installed: Path) -> No
         assert tuple(table.columns) == ENGINE_COLUMNS
         assert table["trans_x"].tolist() == list(range(3 + r))
         assert table["global_signal"].tolist() == [r] * (3 + r)
-        np.testing.assert_allclose(table["framewise_displacement"][1:], 1 + 50 * 0.01)
+        np.testing.assert_allclose(table["framewise_displacement"][1:], 1)
     for port in (*BOLD, "confounds"):
         assert len(outputs[port]) == 2
     _check_masks(outputs)
@@ -276,6 +286,7 @@ def test_one_run_without_registration_and_filter(tmp_path: Path, installed: Path
     outputs = _run(
         tmp_path,
         n_runs=1,
+        run_mm=30,  # as large as the T1w, on whose centre it stays
         modality="bold",
         registration="none",
         dof=12,
@@ -417,23 +428,64 @@ def test_what_fsl_cannot_do_is_refused(parameters: dict[str, Any], found: str, r
     assert remedy in refusal.value.remedy
 
 
-def test_motion_parameters_become_a_table_by_hand(tmp_path: Path) -> None:
-    path = tmp_path / "run.par"
-    path.write_text("0 0 0  0 0 0 \n0.01 0 -0.02  1 -2 0.5 \n0.01 0 0  1 0 0.5 \n")
-    result = MotionParameters(in_file=str(path)).run(cwd=str(tmp_path))
-    text = Path(result.outputs.out_parameters).read_text().splitlines()
-    assert tuple(text[0].split("\t")) == ENGINE_COLUMNS[:25]
-    assert text[1].split("\t")[:4] == ["0.0", "n/a", "0.0", "n/a"]
-    table = pd.read_csv(result.outputs.out_parameters, sep="\t", na_values=["n/a"])
+def _mcflirt_of(head: np.ndarray, run: nb.Nifti1Image) -> np.ndarray:
+    """Return MCFLIRT's matrices (volume to reference, FLIRT's coordinates) of movements of a head (RAS)."""
+    to_fsl = np.linalg.inv(run.affine)
+    to_fsl = np.diag([*run.header.get_zooms()[:3], 1]) @ to_fsl
+    if np.linalg.det(run.affine) > 0:  # FLIRT's manual: the first axis is counted from its end
+        flip = np.diag([-1.0, 1, 1, 1])
+        flip[0, 3] = (run.shape[0] - 1) * run.header.get_zooms()[0]
+        to_fsl = flip @ to_fsl
+    return np.stack([to_fsl @ np.linalg.inv(matrix) @ np.linalg.inv(to_fsl) for matrix in head])
+
+
+@pytest.mark.parametrize("first", [-1, 1])
+def test_motion_has_one_convention_whatever_the_engine(tmp_path: Path, first: int) -> None:
+    """The engines' tables of one moving head agree in sign, axis, direction, unit and centre."""
+    shape = (24, 24, 24)
+    affine = centred_affine(np.diag([first * 6.0, 6, 6]), shape)
+    truth = np.array([[0, 0, 0, 0, 0, 0], [3, -2, 1.5, 0, 0, 0], [1, 2, -1, 0.05, -0.03, 0.08]], float)
+    head = np.stack([rigid_matrix(parameters, CENTRE) for parameters in truth])
+    run = SmoothHead().image(shape, affine, head)
+    nb.save(run, tmp_path / "run.nii.gz")
+    ours = EstimateMotion(in_file=str(tmp_path / "run.nii.gz")).run(cwd=str(tmp_path)).outputs
+    own = pd.read_csv(ours.out_parameters, sep="\t", na_values=["n/a"])
+    (tmp_path / "fsl").mkdir()
+    np.savetxt(tmp_path / "hmc.mat", _mcflirt_of(np.load(ours.out_matrices), run).reshape(-1, 4))
+    made = MotionParameters(in_motion=str(tmp_path / "hmc.mat"), in_reference=ours.out_reference)
+    path = made.run(cwd=str(tmp_path / "fsl")).outputs.out_parameters
+    assert tuple(Path(path).read_text().splitlines()[0].split("\t")) == ENGINE_COLUMNS[:25]
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"])
+    pd.testing.assert_frame_equal(table, own, rtol=1e-5, atol=1e-6)
+    # The reference is volume 1: the truth seen from there.
+    centre = head_centre(nb.load(ours.out_reference).get_fdata(), run)
+    expected = rigid_parameters(head @ np.linalg.inv(head[1]), centre)
     names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-    assert table.loc[1, names].tolist() == [1, -2, 0.5, 0.01, 0, -0.02]
-    changes = table.loc[2, [f"{name}_derivative1" for name in names]].tolist()
-    assert changes == pytest.approx([0, 2, 0, 0, 0, 0.02])
-    assert table.loc[1, [f"{name}_power2" for name in names]].tolist() == pytest.approx(
-        [1, 4, 0.25, 1e-4, 0, 4e-4]
+    np.testing.assert_allclose(table[names], expected, atol=0.02)
+    changes = np.abs(np.diff(table[names].to_numpy(), axis=0)) @ [1, 1, 1, 50, 50, 50]
+    np.testing.assert_allclose(table["framewise_displacement"][1:], changes)
+
+
+@pytest.mark.parametrize("axes", ["LAS", "RAS", "PIR", "SLP", "IPL", "ARI"])
+def test_reoriented_images_show_the_same_in_the_order_of_the_template(tmp_path: Path, axes: str) -> None:
+    rng = np.random.default_rng(3)
+    data = rng.integers(-300, 300, (3, 4, 5, 2)).astype(np.int16)
+    canonical = nb.Nifti1Image(data, np.diag([2.0, 3, 4, 1]))
+    wanted = nb.orientations.axcodes2ornt(axes)
+    img = canonical.as_reoriented(nb.orientations.ornt_transform(nb.io_orientation(canonical.affine), wanted))
+    img.header.set_slope_inter(0.5, 7)
+    nb.save(img, tmp_path / "image.nii.gz")
+    img = nb.load(tmp_path / "image.nii.gz")
+    out = nb.load(
+        ReorientImage(in_file=str(tmp_path / "image.nii.gz")).run(cwd=str(tmp_path)).outputs.out_file
     )
-    # |1| + |-2| + |.5| mm and 50 mm x (.01 + .02) rad; then 2 mm and 50 mm x .02 rad.
-    assert table["framewise_displacement"][1:].tolist() == pytest.approx([5.0, 3.0])
+    assert (out.get_data_dtype(), out.dataobj.slope, out.dataobj.inter) == (np.float32, 1, 0)
+    assert nb.aff2axcodes(out.affine) == (("R" if np.linalg.det(img.affine) > 0 else "L"), "A", "S")
+    assert np.sign(np.linalg.det(out.affine)) == np.sign(np.linalg.det(img.affine))
+    np.testing.assert_array_equal(
+        nb.as_closest_canonical(out).get_fdata(), nb.as_closest_canonical(img).get_fdata()
+    )
+    np.testing.assert_allclose(nb.as_closest_canonical(out).affine, nb.as_closest_canonical(img).affine)
 
 
 @given(hnp.arrays(float, st.tuples(st.integers(1, 9), st.just(6)), elements=st.floats(-5, 5, width=16)))
@@ -449,14 +501,6 @@ def test_motion_does_not_depend_on_where_the_head_started_or_on_the_direction_of
     np.testing.assert_allclose(motion[0] + steps.cumsum(axis=0), motion[1:], atol=1e-9)
     np.testing.assert_allclose(framewise_displacement(motion + np.arange(1.0, 7.0)), displacement, atol=1e-9)
     np.testing.assert_allclose(framewise_displacement(motion[::-1])[1:], displacement[:0:-1], atol=1e-9)
-
-
-@pytest.mark.parametrize("text", ["0 0 0 0 0\n", "0 0 0 0 0 nan\n"])
-def test_a_file_that_is_not_mcflirts_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "run.par"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"run\.par holds .* expected six finite numbers"):
-        read_motion(path)
 
 
 VIEWS = st.tuples(
