@@ -41,6 +41,8 @@ ENV PIP_PYTHON=/opt/bids-xai/bin/python PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION
 ENV PATH=/opt/bids-xai/bin:/opt/pip/bin:$PATH
 WORKDIR /src
 COPY --from=requirements /src/requirements.txt /src/torch.txt ./
+COPY .ci/image.lock ./
+ENV PIP_CONSTRAINT=/src/image.lock
 ARG TORCH=cpu
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN case "$TORCH" in \
@@ -89,12 +91,16 @@ RUN bids-xai-fetch $TEMPLATES && \
 FROM templates-${WITH_TEMPLATES} AS templates
 
 FROM python AS conda
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 ARG MICROMAMBA=2.3.3-0
+ARG MICROMAMBA_SHA256=9496f94a8b78c536573c93d946ec9bba74bd9ff79ee55aaa4b546e30db8f511b
 ADD https://github.com/mamba-org/micromamba-releases/releases/download/${MICROMAMBA}/micromamba-linux-64 \
     /usr/local/bin/micromamba
-RUN chmod a+rx /usr/local/bin/micromamba
+# What is fetched over conda's channels is checked by their indexes, by micromamba itself.
+RUN echo "$MICROMAMBA_SHA256  /usr/local/bin/micromamba" | sha256sum --check - && \
+    chmod a+rx /usr/local/bin/micromamba
 ENV MAMBA_ROOT_PREFIX=/tmp/mamba
 
 FROM python AS fsl-0

@@ -98,6 +98,12 @@ def machine_configuration(folder: Path) -> dict[str, str]:
         # Under another name: mounted over the image's own bundle it would hide it from apt.
         mounts[options["cert"]] = f"{_MOUNTED}/ca-certificates.crt"
         options["cert"] = f"{_MOUNTED}/ca-certificates.crt"
+    for key in ("constraint", "requirement"):
+        if key in options:
+            # Files of this machine: their lines are brought along, with those of files that they name.
+            (folder / f"{key}.txt").write_text("\n".join(_lines(options[key].split())) + "\n")
+            mounts[str(folder / f"{key}.txt")] = f"{_MOUNTED}/{key}.txt"
+            options[key] = f"{_MOUNTED}/{key}.txt"
     for value in (options.get(key, "") for key in ("index-url", "extra-index-url", "find-links")):
         for word in value.split():
             # The pages of an index in a folder link to files beside it.
@@ -107,6 +113,16 @@ def machine_configuration(folder: Path) -> dict[str, str]:
     text = "".join(f"{key} = {value}\n" for key, value in options.items())
     (folder / "pip.conf").write_text(f"[global]\n{text}")
     return {**mounts, str(folder / "pip.conf"): "/etc/pip.conf"}
+
+
+def _lines(paths: Sequence[str | Path]) -> list[str]:
+    """Return the requirements in files, and in those that their lines name with ``-c`` and ``-r``."""
+    lines = []
+    for path in map(Path, paths):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            named = re.match(r"\s*(?:-c|--constraint|-r|--requirement)[\s=]+(\S+)", line)
+            lines += _lines([path.parent / named.group(1)]) if named else [line]
+    return lines
 
 
 def _repositories() -> list[tuple[str, str, str]]:

@@ -7,9 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from bids_xai import __version__
 from bids_xai.cli.parser import parse
@@ -48,7 +51,7 @@ def test_the_readme_s_build_arguments_are_the_dockerfile_s() -> None:
     assert set(given) <= set(known)
     paragraph = README[README.index("explains all build arguments") :].split("\n\n")[0]
     named = set(re.findall(r"`([A-Z_]+)`", paragraph))
-    assert named == set(known) - {"MICROMAMBA"}
+    assert named == set(known) - {"MICROMAMBA", "MICROMAMBA_SHA256"}
     assert known["VERSION"] == __version__
 
 
@@ -66,6 +69,28 @@ def test_the_requirements_are_pyproject_s(tmp_path: Path) -> None:
     assert torch in tables["dependencies"]
 
 
+def test_every_package_of_the_image_is_pinned(tmp_path: Path) -> None:
+    lines = (ROOT / ".ci" / "image.lock").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    seen: set[str] = set()
+    asked = parse_toml((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    todo = [Requirement(line) for line in asked]
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        assert requirement.specifier.contains(pins[name], prereleases=True), requirement
+        if name not in seen:
+            seen.add(name)
+            todo += [Requirement(line) for line in metadata.requires(name) or []]
+
+
+def test_what_the_image_fetches_is_checked() -> None:
+    fetched = re.findall(r"^ADD (https?://\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(fetched) == len(re.findall(r"sha256sum --check", DOCKERFILE))
+
+
 def test_the_programs_of_fsl_that_are_looked_for_are_those_that_are_called() -> None:
     (listed,) = re.findall(r"for program in (.*); do", DOCKERFILE)
     assert set(listed.split()) == {name for names in FSL_PROGRAMS.values() for name in names}
@@ -78,7 +103,7 @@ def test_the_builder_gets_what_the_wheel_is_made_of() -> None:
         for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
         for word in line.split()[:-1]
     }
-    assert copied == {"LICENSE", "README.md", "bids_xai", "pyproject.toml"}
+    assert copied == {".ci/image.lock", "LICENSE", "README.md", "bids_xai", "pyproject.toml"}
     assert {f"!{name}" for name in copied} <= set(ignored)
 
 
