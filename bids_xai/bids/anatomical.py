@@ -14,8 +14,8 @@ import pandas as pd
 
 from bids_xai.bids.checks import Problems, check_grids, open_image
 from bids_xai.bids.engines import MODALITIES
-from bids_xai.bids.events import ROW_COLUMNS, check_classes, parse_classes
-from bids_xai.bids.layout import best_match
+from bids_xai.bids.events import ROW_COLUMNS, check_classes, parse_classes, warn_alike
+from bids_xai.bids.layout import Candidates, best_match
 from bids_xai.bids.masks import MaskChoice, choose_masks, mask_files, masks_of
 from bids_xai.bids.records import AnatomicalRecord, BidsFile
 from bids_xai.bids.selection import Search, grouped, select_images
@@ -78,6 +78,7 @@ def find_anatomical(
     if not classes:
         check_levels([record.level for record in records], column)
     named = anatomical_classes(records, target, classes)
+    warn_alike(named, {record.level for record in records}, column[1], f"{column[0]}.tsv")
     wanted = {level for members in named.values() for level in members}
     records = [record for record in records if record.level in wanted]
     class_of = {level: name for name, members in named.items() for level in members}
@@ -170,7 +171,7 @@ def _with_masks(
         problems.raise_any()
         if resolution is not None:
             factors(images[0][1], resolution)
-    masks = masks_of(mask_files(search), "anat")
+    masks = Candidates(masks_of(mask_files(search), "anat"))
 
     def find(number: int, required: bool) -> Path | None:
         record = records[number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -19,11 +20,12 @@ from bids_xai.bids.blocks import merge_events
 from bids_xai.errors import InputError
 from bids_xai.images.windows import leaves_run, sample_events, window_bounds, window_volumes
 from bids_xai.registry import nearest_name
-from bids_xai.tables import MISSING, is_missing, number, read_frame, read_table
+from bids_xai.tables import MISSING, alike, is_missing, number, read_frame, read_table
 
 if TYPE_CHECKING:
     from bids_xai.bids.records import RunRecord
 
+LOGGER = logging.getLogger("bids_xai.bids")
 # Levels that are not classes unless they are asked for by name.
 NOT_CLASSES = MISSING | {"rest", "baseline", "fixation"}
 
@@ -211,6 +213,26 @@ def check_classes(
             "choose another --target, or more --classes",
         )
     return classes
+
+
+def warn_alike(
+    classes: Mapping[str, Sequence[str]], levels: Iterable[str], target: str, table: str = "the events files"
+) -> None:
+    """Log levels that differ only in how they are written, unless they are of one class.
+
+    Parameters as in :func:`check_classes`.
+    """
+    class_of = {level: name for name, members in classes.items() for level in members}
+    apart = [group for group in alike(levels) if len({class_of.get(level) for level in group}) > 1]
+    if apart:
+        LOGGER.warning(
+            "Levels of the column %r of %s that differ only in how they are written are not taken as one "
+            "class: %s. To merge them, use --classes NAME=%s.",
+            target,
+            table,
+            "; ".join(" and ".join(map(repr, group)) for group in apart),
+            "+".join(apart[0]),
+        )
 
 
 def labelled_events(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bids_xai.bids.checks import has_volume_timing, sidecar_tr
 from bids_xai.bids.filters import combined
-from bids_xai.bids.layout import KIND, belongs, best_match
+from bids_xai.bids.layout import KIND, Candidates, belongs, best_match
 from bids_xai.bids.masks import mask_files, masks_of
 from bids_xai.bids.records import BidsFile, RunRecord
 from bids_xai.bids.selection import Search
@@ -25,15 +25,15 @@ class Finder:
 
     def __init__(self, search: Search) -> None:
         self.search = search
-        self.events = search.raw.files(combined("events", search.filters))
-        self.masks = masks_of(mask_files(search), "func")
-        self.confounds = [
+        self.events = Candidates(search.raw.files(combined("events", search.filters)))
+        self.masks = Candidates(masks_of(mask_files(search), "func"))
+        self.confounds = Candidates(
             file
             for dataset in search.derived
             for file in dataset.files(combined("confounds", search.filters))
-        ]
+        )
         self.sidecars = {
-            dataset.root: dataset.files({"suffix": "bold", "extension": [".json"]})
+            dataset.root: Candidates(dataset.files({"suffix": "bold", "extension": [".json"]}))
             for dataset in search.datasets
         }
 
@@ -48,7 +48,7 @@ class Finder:
         for dataset in dict.fromkeys((own, self.search.raw)):
             fitting = [
                 sidecar
-                for sidecar in self.sidecars[dataset.root]
+                for sidecar in self.sidecars[dataset.root].near(file.entities)
                 if belongs(sidecar.entities, file.entities)
                 and (dataset is not own or sidecar.path.parent in file.path.parents)
             ]

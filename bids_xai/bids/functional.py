@@ -19,6 +19,7 @@ from bids_xai.bids.events import (
     parse_classes,
     read_events,
     run_samples,
+    warn_alike,
 )
 from bids_xai.bids.finder import Finder
 from bids_xai.bids.masks import MaskChoice, choose_masks
@@ -165,6 +166,7 @@ def check_samples(
             problems.add(error)
     problems.raise_any()
     classes = check_classes(parse_classes(asked, levels), levels, target)
+    warn_alike(classes, levels, target)
     counts: Counter[str] = Counter()
     for record in records:
         try:

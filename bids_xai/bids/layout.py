@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bids.layout import BIDSLayout, BIDSLayoutIndexer, Query
+from bids.layout.models import BIDSFile as LayoutFile
+from bids.layout.models import Tag
 
 from bids_xai.atomic import staging_folder, sweep
 from bids_xai.bids.descriptions import read_description
@@ -18,8 +23,12 @@ from bids_xai.bids.records import BidsFile
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
-# Never searched: dot files, what BIDS leaves to the user, and large folders without images of functions.
+LOGGER = logging.getLogger("bids_xai.bids")
+# Never searched: dot files, what BIDS leaves to the user, templates, large folders without images of
+# functions, and names that are not UTF-8 (Python's surrogates), which the database cannot hold.
 _IGNORED = (
+    re.compile(r"^/tpl-[^/]*(/|$)"),
+    re.compile("[\udc80-\udcff]"),
     re.compile(r"^/(code|models|sourcedata|stimuli|logs)(/|$)"),
     re.compile(r"/\."),
     re.compile(r"^/sub-[^/]+(/ses-[^/]+)?/(figures|log|dwi|fmap|eeg|meg|ieeg)(/|$)"),
@@ -67,12 +76,13 @@ class Dataset:
         if subjects and database_dir is None:
             chosen = "|".join(re.escape(subject) for subject in subjects)
             ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
-        if database_dir is not None and not (Path(database_dir) / _DATABASE).exists():
-            # Whole: pybids fills its file bit by bit, and other jobs may make or read it at the same time.
-            sweep(Path(database_dir), deep=False)
-            with staging_folder(Path(database_dir) / _DATABASE) as folder:
-                self._open(ignored, is_derivative, folder).session.close()
-                os.replace(folder / _DATABASE, Path(database_dir) / _DATABASE)
+        self._check_readable(subjects)
+        if database_dir is None:
+            self._layout = self._open(ignored, is_derivative, None)
+            return
+        database = Path(database_dir) / _DATABASE
+        if not database.exists():
+            self._make(database, ignored, is_derivative)
         self._layout = self._open(ignored, is_derivative, database_dir)
         indexed = Path(str(self._layout.root)).absolute()
         if indexed.resolve() != self.root.resolve():
@@ -81,6 +91,53 @@ class Dataset:
                 f"a database of {self.root}",
                 "choose another --bids-database-dir, or empty it",
             )
+        changed = self._known(subjects) ^ self._present(ignored, subjects)
+        if changed:
+            LOGGER.warning(
+                "The database in %s is made anew: %s and %d other files have come or gone since it was made.",
+                database_dir,
+                min(changed),
+                len(changed) - 1,
+            )
+            self._layout.session.close()
+            self._make(database, ignored, is_derivative)
+            self._layout = self._open(ignored, is_derivative, database_dir)
+
+    def _make(self, database: Path, ignored: list[re.Pattern[str]], is_derivative: bool) -> None:
+        # Whole: pybids fills its file bit by bit, and other jobs may make or read it at the same time.
+        sweep(database.parent, deep=False)
+        with staging_folder(database) as folder:
+            self._open(ignored, is_derivative, folder).session.close()
+            os.replace(folder / _DATABASE, database)
+
+    def _check_readable(self, subjects: Sequence[str]) -> None:
+        """Raise InputError if a folder of a participant cannot be listed, which pybids would pass over."""
+        for label in subjects or self.subjects():
+            folder = _unreadable(self.root / f"sub-{label}")
+            if folder is not None:
+                raise InputError(
+                    f"The folder {folder} cannot be read by this user.",
+                    "folders that can be read, of all participants that are chosen",
+                    "change its permissions, or choose others with --participant-label",
+                )
+
+    def _known(self, subjects: Sequence[str]) -> set[str]:
+        """Return the participants' files that the database holds, relative to the dataset."""
+        root = self._layout.root
+        paths = [os.path.relpath(path, root) for (path,) in self._layout.session.query(LayoutFile.path)]
+        return {path for path in paths if _counts(path, subjects)}
+
+    def _present(self, ignored: list[re.Pattern[str]], subjects: Sequence[str]) -> set[str]:
+        """Return the participants' files that there are."""
+        found = set()
+        for label in subjects or self.subjects():
+            for folder, folders, files in os.walk(self.root / f"sub-{label}", followlinks=True):
+                relative = os.path.relpath(folder, self.root)
+                folders[:] = [name for name in folders if not _is_ignored(f"/{relative}/{name}", ignored)]
+                found |= {
+                    f"{relative}/{name}" for name in files if not _is_ignored(f"/{relative}/{name}", ignored)
+                }
+        return {path for path in found if _counts(path, subjects)}
 
     def _open(
         self, ignored: list[re.Pattern[str]], is_derivative: bool, database_dir: str | os.PathLike[str] | None
@@ -123,8 +180,57 @@ class Dataset:
             if value not in (Query.NONE, Query.OPTIONAL):
                 return []
         found = self._layout.get(**{name: value for name, value in entities.items() if name in known})
-        files = [BidsFile(Path(str(item.path)), dict(item.get_entities(metadata=False))) for item in found]
+        files = [BidsFile(Path(str(item.path)), dict(self._entities[str(item.path)])) for item in found]
         return sorted(files, key=lambda file: str(file.path))
+
+    @cached_property
+    def _entities(self) -> dict[str, dict[str, Any]]:
+        """Entities of the names of all files: pybids asks its database for each file anew."""
+        entities: dict[str, dict[str, Any]] = defaultdict(dict)
+        for tag in self._layout.session.query(Tag).filter_by(is_metadata=False):
+            entities[tag.file_path][tag.entity_name] = tag.value
+        return entities
+
+
+def _unreadable(folder: Path, depth: int = 2) -> Path | None:
+    """Return the first folder that cannot be listed: this one or, to a depth, one in it."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = [Path(entry.path) for entry in entries if depth and entry.is_dir()]
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return folder
+    return next((found for path in inside if (found := _unreadable(path, depth - 1)) is not None), None)
+
+
+def _is_ignored(path: str, ignored: Iterable[re.Pattern[str]]) -> bool:
+    return any(pattern.search(path) for pattern in ignored)
+
+
+def _counts(path: str, subjects: Sequence[str]) -> bool:
+    """Tell whether a file is one of those that make a database old: of a participant who is chosen."""
+    first = path.partition("/")[0]
+    return first.startswith("sub-") and (not subjects or first[4:] in subjects)
+
+
+class Candidates:
+    """Files that may belong to images, looked up by participant.
+
+    Parameters
+    ----------
+    files
+        Files of the right kind.
+    """
+
+    def __init__(self, files: Iterable[BidsFile]) -> None:
+        self._of: dict[str, list[BidsFile]] = defaultdict(list)
+        for file in files:
+            self._of[str(file.entities.get("subject", ""))].append(file)
+
+    def near(self, entities: Mapping[str, Any]) -> list[BidsFile]:
+        """Return the files of an image's participant and those of none."""
+        return self._of.get("", []) + self._of.get(str(entities.get("subject", "")), [])
 
 
 def open_derivatives(
@@ -178,9 +284,7 @@ def belongs(candidate: Mapping[str, Any], entities: Mapping[str, Any]) -> bool:
     )
 
 
-def best_match(
-    candidates: Iterable[BidsFile], entities: Mapping[str, Any], what: str, image: Path
-) -> Path | None:
+def best_match(candidates: Candidates, entities: Mapping[str, Any], what: str, image: Path) -> Path | None:
     """Return the file that belongs to an image and shares most entities with it.
 
     Parameters
@@ -197,7 +301,7 @@ def best_match(
     InputError
         If two files fit equally well.
     """
-    fitting = [file for file in candidates if belongs(file.entities, entities)]
+    fitting = [file for file in candidates.near(entities) if belongs(file.entities, entities)]
     if not fitting:
         return None
     specific = max(_n_shared(file) for file in fitting)

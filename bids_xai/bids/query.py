@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,21 +151,17 @@ def _check_no_confounds(confounds: Sequence[str], modality: str) -> None:
 
 
 def _by_subject(runs: Sequence[RunRecord], images: Sequence[AnatomicalRecord]) -> list[SubjectRecord]:
+    runs_of: dict[str, list[RunRecord]] = defaultdict(list)
+    images_of: dict[str, list[AnatomicalRecord]] = defaultdict(list)
+    for run in runs:
+        runs_of[run.subject].append(run)
+    for image in images:
+        images_of[image.subject].append(image)
     return [
         SubjectRecord(
             subject,
-            tuple(
-                sorted(
-                    (record for record in runs if record.subject == subject),
-                    key=lambda record: (record.session, record.task, record.run),
-                )
-            ),
-            tuple(
-                sorted(
-                    (image for image in images if image.subject == subject),
-                    key=lambda image: (image.session, image.run),
-                )
-            ),
+            tuple(sorted(runs_of[subject], key=lambda run: (run.session, run.task, run.run))),
+            tuple(sorted(images_of[subject], key=lambda image: (image.session, image.run))),
         )
-        for subject in sorted({run.subject for run in runs} | {image.subject for image in images})
+        for subject in sorted({*runs_of, *images_of})
     ]

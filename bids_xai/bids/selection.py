@@ -95,7 +95,8 @@ def select_images(search: Search, query: str) -> list[BidsFile]:
     else:
         check_space(search.space)
         found = search.raw.files(combined(query, search.filters))
-    found = magnitude(found, query, search.filters)
+    # Images of no participant, such as a template's, are of nobody who could be classified.
+    found = [file for file in magnitude(found, query, search.filters) if "subject" in file.entities]
     if not found:
         raise _nothing(search, query)
     for kind, asked, option in (
@@ -105,7 +106,8 @@ def select_images(search: Search, query: str) -> list[BidsFile]:
     ):
         found = _choose(found, kind, asked, option)
     if search.subjects:
-        found = [file for file in found if file.entities.get("subject") in search.subjects]
+        chosen = set(search.subjects)
+        found = [file for file in found if file.entities["subject"] in chosen]
         without = sorted(set(search.subjects) - {file.entities["subject"] for file in found})
         if without:
             selection = "sessions, tasks and runs" if query == "bold" else "sessions and runs"

@@ -100,6 +100,7 @@ def _run_number(file: BidsFile) -> tuple[int, str]:
 
 def _t1w_by_subject(search: Search) -> dict[str, list[BidsFile]]:
     files = magnitude(search.raw.files(combined("t1w", search.filters)), "t1w", search.filters)
+    files = [file for file in files if "subject" in file.entities]
     return {str(group[0].entities["subject"]): group for group in grouped(files, ("subject",))}
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_xai.bids.checks import Problems
 from bids_xai.bids.filters import combined
-from bids_xai.bids.layout import belongs
+from bids_xai.bids.layout import Candidates, belongs
 from bids_xai.bids.records import BidsFile
 from bids_xai.bids.selection import Search
 from bids_xai.errors import InputError
@@ -83,7 +83,9 @@ def image_levels(
         If a table, its column or a row is missing, or rows contradict each other.
     """
     table, column = target
-    raw = [] if search.engine != "derivatives" else search.raw.files(combined(query, search.filters))
+    raw = Candidates(
+        [] if search.engine != "derivatives" else search.raw.files(combined(query, search.filters))
+    )
     problems = Problems()
     levels: dict[Path, str] = {}
     tables: dict[Path, Mapping[str, str]] = {}
@@ -109,7 +111,7 @@ def image_levels(
     return {path: level for path, level in levels.items() if path not in missing}
 
 
-def _row(search: Search, file: BidsFile, raw: Sequence[BidsFile], table: str) -> tuple[Path, str]:
+def _row(search: Search, file: BidsFile, raw: Candidates, table: str) -> tuple[Path, str]:
     """Return the table that has the row of an image, and the row's name."""
     root, entities = search.raw.root, file.entities
     subject, session = f"sub-{entities['subject']}", entities.get("session")
@@ -125,7 +127,7 @@ def _row(search: Search, file: BidsFile, raw: Sequence[BidsFile], table: str) ->
         return root / subject / f"{subject}_sessions.tsv", f"ses-{session}"
     path = file.path
     if search.engine == "derivatives":
-        sources = [other.path for other in raw if belongs(other.entities, entities)]
+        sources = [other.path for other in raw.near(entities) if belongs(other.entities, entities)]
         if len(sources) != 1:
             raise InputError(
                 f"{file.path} comes from {len(sources)} images of {root}, and the --target is in scans.tsv.",
