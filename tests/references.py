@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
+from bids_xai.models.patches import Split
+
 
 def sgd_loop(
     X: npt.NDArray,
@@ -116,3 +118,33 @@ def haufe_pattern(X: npt.NDArray, weights: npt.NDArray) -> npt.NDArray:
     covariance = np.cov(X, rowvar=False).reshape(X.shape[1], X.shape[1])
     W = W / np.sqrt(np.trace(W.T @ covariance @ W) / (len(weights) - 1))
     return (covariance @ W @ np.linalg.pinv(W.T @ covariance @ W, rcond=1e-8)).T
+
+
+def receptive_fields(
+    network: torch.nn.Module, features: torch.nn.Module, x: torch.Tensor, cells: list[tuple[int, ...]]
+) -> list[list[tuple[int, int]]]:
+    """Measure what single cells of a layer see: (first, last) voxel along every axis, from gradients.
+
+    The leaves up to ``features`` run one after the other, those with windows alone: convolutions with
+    weights of 1 (a channel for every patch), poolings that average. A cell is (patch, i, j, k).
+    """
+    patches, inputs = 1, x.detach().requires_grad_()
+    y = inputs
+    for module in network.modules():
+        if isinstance(module, Split):
+            patches, y = module.n_patches, module(y)
+        elif isinstance(module, torch.nn.Conv3d):
+            ones = torch.ones((patches, 1, *module.kernel_size), dtype=x.dtype)
+            y = torch.nn.functional.conv3d(
+                y, ones, None, module.stride, module.padding, module.dilation, patches
+            )
+        elif isinstance(module, (torch.nn.MaxPool3d, torch.nn.AvgPool3d)):
+            y = torch.nn.functional.avg_pool3d(y, module.kernel_size, module.stride, module.padding)
+        if module is features:
+            break
+    fields = []
+    for cell in cells:
+        (seen,) = torch.autograd.grad(y[(0, *cell)], inputs, retain_graph=True)
+        places = seen[0, 0].nonzero()
+        fields.append(list(zip(places.amin(dim=0).tolist(), places.amax(dim=0).tolist(), strict=True)))
+    return fields
