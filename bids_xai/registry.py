@@ -45,11 +45,16 @@ class Attribution(Entry):
         a classifier looked.
     sums_to_output
         Whether a map is meant to sum to the output that it explains.
+    check
+        ``package.module:function`` that refuses before anything is trained what the method cannot do:
+        ``f(network, x, start, **options)`` raises InputError; x is one volume of zeros, perhaps without data
+        (torch's "meta" device), as the network then is. Empty: nothing to check.
     """
 
     scale: str = ""
     scale_has_meaning: bool = True
     sums_to_output: bool = False
+    check: str = ""
 
 
 E = TypeVar("E", bound=Entry)

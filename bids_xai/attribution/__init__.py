@@ -91,6 +91,7 @@ EXPLANATIONS = Registry(
         "Springenberg et al. 2015",
         scale=_SLOPE,
         scale_has_meaning=False,
+        check="bids_xai.attribution.gradients:check_rectifiers",
     ),
     Attribution(
         "grad-cam",
@@ -99,6 +100,7 @@ EXPLANATIONS = Registry(
         "Selvaraju et al. 2017, equations 1 and 2",
         scale=_SLOPE,
         scale_has_meaning=False,
+        check="bids_xai.attribution.gradcam:check_grad_cam",
     ),
     Attribution(
         "guided-grad-cam",
@@ -107,6 +109,7 @@ EXPLANATIONS = Registry(
         "Selvaraju et al. 2017, section 3.2",
         scale=_SLOPE,
         scale_has_meaning=False,
+        check="bids_xai.attribution.gradcam:check_guided_grad_cam",
     ),
     Attribution(
         "deep-taylor",
@@ -169,6 +172,7 @@ EXPLANATIONS = Registry(
         _ZEILER,
         scale=_CHANGE,
         scale_has_meaning=False,
+        check="bids_xai.attribution.occlusion:check_boxes",
     ),
     Attribution(
         "region-occlusion",

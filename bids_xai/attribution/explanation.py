@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import textwrap
 import types
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from bids_xai.attribution import EXPLANATIONS
+from bids_xai.attribution.starts import Start
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 
@@ -74,6 +76,20 @@ class Explanation:
     def function(self) -> Callable[..., Tensor]:
         """The function ``f(network, x, start, **options)``."""
         return EXPLANATIONS[self.name].load()
+
+    def check(self, network: nn.Module, x: Tensor, start: Start) -> None:
+        """Refuse, before anything is trained, what the method cannot do with this network and these options.
+
+        Parameters
+        ----------
+        network, x, start
+            Network; one volume of zeros, shape (1, 1, x, y, z), on its device, which may be "meta"; what is
+            explained.
+        """
+        entry = EXPLANATIONS[self.name]
+        if entry.check:
+            module, _, attribute = entry.check.partition(":")
+            getattr(importlib.import_module(module), attribute)(network, x, start, **dict(self.options))
 
 
 def parse_explanation(text: str) -> Explanation:

@@ -81,7 +81,7 @@ def guided_backprop(network: nn.Module, x: Tensor, start: Start, *, absolute: bo
     InputError
         For a network with other nonlinearities, or without a rectifier.
     """
-    _require_rectifiers(network)
+    check_rectifiers(network)
     with replaced_forwards(network, _guided):
         found = gradient(network, x, start)
     return found.abs() if absolute else found
@@ -116,7 +116,8 @@ def _guided(name: str, module: nn.Module) -> Forward | None:
     return lambda x: _Clipped.apply(original(x.clone() if module.inplace else x))
 
 
-def _require_rectifiers(network: nn.Module) -> None:
+def check_rectifiers(network: nn.Module, *_: Any, **__: Any) -> None:
+    """Raise InputError unless a network's nonlinearities are those that guided backpropagation knows."""
     modules = leaves(network)
     expected = f"rectifiers ({', '.join(kind.__name__ for kind in RECTIFIERS)})"
     remedy = "use another explanation, such as integrated-gradients"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ def occlusion(
     """Patch occlusion: mean drop over the boxes that cover the voxel.
 
     Formula: ``R_i = mean over boxes B that cover i of f(x) - f(x with B replaced)``, in units of f; 0 where
-    no box covers.
+    no box covers, outside of the mask.
 
     Source: Zeiler and Fergus 2014, section 4.2.
 
@@ -60,7 +60,8 @@ def occlusion(
     box
         Size of the box in voxels.
     stride
-        Voxels between neighbouring boxes; the last box of an axis ends with the volume all the same.
+        Voxels between neighbouring boxes, no more than their size: every voxel of the mask is covered by a
+        box. The last box of an axis ends with the volume.
     batch_size
         Volumes at once in full forward passes.
     incremental
@@ -73,7 +74,8 @@ def occlusion(
     Raises
     ------
     InputError
-        A box that does not fit the volume, a stride below 1, an unknown baseline, a mask of another shape.
+        A box that does not fit the volume, a stride below 1 or one that leaves voxels between boxes, an
+        unknown baseline, a mask of another shape.
     """
     corners, drops = box_drops(
         network,
@@ -152,12 +154,32 @@ def box_corners(shape: Triple, box: Triple, stride: int = 1, mask: Tensor | None
     for n, b in zip(shape, box, strict=True):
         line = list(range(0, n - b + 1, stride))
         lines.append(torch.tensor(line if line[-1] == n - b else [*line, n - b]))
+    if any(b < n and int(line.diff().max()) > b for n, b, line in zip(shape, box, lines, strict=True)):
+        raise InputError(
+            f"Boxes of {_sizes(box)} voxels, stride {stride}, in volumes of {_sizes(shape)}: voxels between "
+            "them would never be covered, and count as without effect.",
+            f"a stride of at most {min(b for n, b in zip(shape, box, strict=True) if b < n)}",
+            "use a smaller stride, or larger boxes",
+        )
     corners = torch.cartesian_prod(*lines)
     if mask is None:
         return corners
     if tuple(mask.shape) != shape:
         raise InputError(f"A mask of shape {tuple(mask.shape)}.", f"shape {shape}, as the volumes")
     return corners[_any_in_box(mask.cpu().bool(), box)[tuple(corners.T)]]
+
+
+def check_boxes(
+    network: nn.Module,  # noqa: ARG001
+    x: Tensor,
+    start: Start,  # noqa: ARG001
+    *,
+    box: tuple[int, int, int] = (2, 2, 2),
+    stride: int = 1,
+    **_: Any,
+) -> None:
+    """Raise InputError unless boxes of this size and stride cover volumes like ``x`` (:func:`occlusion`)."""
+    box_corners(triple(x.shape[2:]), box, stride)
 
 
 def drop_maps(corners: Tensor, drops: Tensor, box: Triple, shape: Triple) -> Tensor:

@@ -29,6 +29,8 @@ from bids_xai.registry import nearest_name
 from bids_xai.settings import Settings
 
 _CALIBRATION_UPDATES = 2
+# What the axes of --flip (x) and --shift-axes are.
+_DIRECTIONS = {"x": "LR", "y": "AP", "z": "IS"}
 
 
 def network_parameters(settings: Settings) -> dict[str, Any]:
@@ -169,7 +171,7 @@ def check_network(
     from bids_xai.models.checkpoints import load_checkpoint
 
     network = settings.network
-    _check_explanations(settings, shape)
+    _check_axes(settings, affine)
     if network.explain_class not in (None, "true", "predicted", *classes):
         raise InputError(
             f"--explain-class {network.explain_class}.", f"one of true, predicted, {', '.join(classes)}"
@@ -191,26 +193,50 @@ def check_network(
         filters.append((network.explain_layer, str(network.explain_filter)))
     for layer, number in filters:
         _check_filter(net, layer, number)
+    _check_explanations(settings, net, shape)
     if network.pretrained is not None:
         load_checkpoint(network.pretrained, expect_grid=(shape, affine), factory=settings.decoding.model)
 
 
-def _check_explanations(settings: Settings, shape: tuple[int, ...]) -> None:
-    from bids_xai.attribution.explain import parse_explanation
+def _check_explanations(settings: Settings, net: Any, shape: tuple[int, ...]) -> None:
+    """Refuse before anything is trained what an explanation cannot do with the network and its volumes."""
+    import torch
 
-    for text in settings.network.explain:
+    from bids_xai.attribution.explain import parse_explanation
+    from bids_xai.attribution.starts import Start
+    from bids_xai.models.build import without_data
+
+    network = settings.network
+    asked = without_data(settings.decoding.model, net)
+    reference = next(asked.parameters(), torch.zeros(()))
+    zeros = torch.zeros((1, 1, *shape), dtype=reference.dtype, device=reference.device)
+    target = torch.zeros(1, dtype=torch.int64)
+    start = Start(target, network.explain_start, network.explain_layer, network.explain_filter)
+    for text in network.explain:
         explanation = parse_explanation(text)
-        box = dict(explanation.options).get("box", (2, 2, 2))
-        fits = not isinstance(box, tuple) or all(b <= n for b, n in zip(box, shape, strict=True))
-        if explanation.name == "occlusion" and not fits:
-            raise InputError(
-                f"--explain {text}: boxes of {box} voxels in volumes of {shape}.",
-                "boxes that fit the volumes",
-                "give another, such as occlusion:box=2x2x1",
-            )
         if explanation.name == "region-occlusion" and not settings.inference.atlas:
             raise InputError(
                 "--explain region-occlusion without an atlas.", "--atlas, whose regions it covers"
+            )
+        try:
+            explanation.check(asked, zeros, start)
+        except InputError as error:
+            raise InputError(f"--explain {text}: {error.found}", error.expected, error.remedy) from error
+
+
+def _check_axes(settings: Settings, affine: np.ndarray) -> None:
+    """Refuse to mirror or shift volumes along axes that do not run as the options say."""
+    network = settings.network
+    codes = nb.aff2axcodes(affine)
+    used = {"x"} if network.flip else set()
+    used |= set(network.shift_axes) if network.max_shift else set()
+    for axis, (name, directions) in enumerate(_DIRECTIONS.items()):
+        if name in used and codes[axis] not in directions:
+            raise InputError(
+                f"--flip {network.flip:g}, --max-shift {network.max_shift} along {name}: the axes of the "
+                f"grid run {', '.join(map(str, codes))}, and its axis {axis + 1} is not {name}.",
+                "a grid whose axes run left-right, front-back and up-down, in this order",
+                "turn the images (nibabel.as_closest_canonical), or give --flip 0 --max-shift 0",
             )
 
 

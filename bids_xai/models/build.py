@@ -80,7 +80,7 @@ def check_output(name: str, network: nn.Module, shape: Sequence[int], n_classes:
     """
     sizes = " x ".join(str(int(n)) for n in shape)
     wanted = f"({'n, 2) or (n, 1' if n_classes == 2 else f'n, {n_classes}'}) for {n_classes} classes"
-    asked = copy.deepcopy(network).to("meta") if name in NETWORKS else network
+    asked = without_data(name, network)
     reference = next(asked.parameters(), torch.zeros(()))
     zeros = torch.zeros((2, 1, *shape), dtype=reference.dtype, device=reference.device)
     with _evaluating(asked), torch.no_grad():
@@ -102,6 +102,11 @@ def check_output(name: str, network: nn.Module, shape: Sequence[int], n_classes:
             f"shape {wanted}",
             "let the last layer have one unit per class",
         )
+
+
+def without_data(name: str, network: nn.Module) -> nn.Module:
+    """Return a copy on torch's "meta" device, which knows shapes alone; a network of the user as it is."""
+    return copy.deepcopy(network).to("meta") if name in NETWORKS else network
 
 
 def _factory(name: str) -> Factory:
