@@ -94,11 +94,11 @@ def test_cells_that_tile_the_volume_are_resized() -> None:
         model[4].weight.copy_(torch.linspace(-1, 2, 192).reshape(2, 96))
     x = torch.rand((1, 1, 8, 6, 8), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     attr = pytest.importorskip("captum.attr")
-    coarse = attr.LayerGradCam(model, model[1]).attribute(x, target=0, relu_attributions=True)
+    coarse = attr.LayerGradCam(model, model[1]).attribute(x, target=1, relu_attributions=True)
     resized = attr.LayerAttribution.interpolate(coarse, x.shape[2:], "trilinear")[:, 0].detach()
     assert resized.max() > 0
     inner = (slice(None), slice(1, -1), slice(1, -1), slice(1, -1))
-    torch.testing.assert_close(grad_cam(model, x, of_class(0, 1), layer="1")[inner], resized[inner])
+    torch.testing.assert_close(grad_cam(model, x, of_class(1, 1), layer="1")[inner], resized[inner])
 
 
 def test_finds_the_place_that_speaks_for_the_class() -> None:
