@@ -82,8 +82,10 @@ def tent_weights(n_in: int, factor: float) -> sparse.csr_array:
     """Return the matrix that downsamples one axis with a tent kernel.
 
     Output voxel ``i`` lies at input index ``i * factor`` and is the weighted mean of the input voxels
-    ``j`` with weights ``max(0, 1 - |j - i * factor| / max(factor, 1))``, normalised over the voxels that
-    lie in the field of view. A factor of 2 gives the weights (.5, 1, .5) of ``fslmaths -subsamp2``.
+    ``j`` with weights ``max(0, 1 - |j - i * factor| / max(factor, 1))``. Beyond the edge of the field of view
+    the outermost voxel is repeated. A factor of 2 gives the weights (.5, 1, .5) of ``fslmaths -subsamp2``,
+    which does the same at the edge; its product of three axes is rounded there
+    (:func:`bids_xai.images.masking.downsample_mask`).
 
     Parameters
     ----------
@@ -98,8 +100,11 @@ def tent_weights(n_in: int, factor: float) -> sparse.csr_array:
         Rows sum to one.
     """
     n_out = int(np.floor((n_in - 1) / factor + 1e-6)) + 1
-    centres = np.arange(n_out)[:, None] * factor
-    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(n_in)[None, :] - centres) / max(factor, 1.0))
+    centres, reach = np.arange(n_out)[:, None] * factor, max(factor, 1.0)
+    indices = np.arange(-int(np.ceil(reach)), n_in + int(np.ceil(reach)))
+    tents = np.maximum(0.0, 1.0 - np.abs(indices[None, :] - centres) / reach)
+    weights = np.zeros((n_out, n_in))
+    np.add.at(weights.T, np.clip(indices, 0, n_in - 1), tents.T)
     return sparse.csr_array(weights / weights.sum(axis=1, keepdims=True))
 
 

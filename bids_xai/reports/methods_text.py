@@ -132,7 +132,7 @@ def _preprocessing(results: Results) -> str:
     if manifest.get("resolution") and settings.get("preproc") != "ants":
         words.append(
             f"Images were downsampled to {number(manifest['resolution'])} mm by a separable tent kernel, and "
-            "the mask with them (kept where at least half of the kernel's weight lies inside)."
+            "the mask with them (kept where more than half of the kernel's weight lies inside)."
         )
     if "standardize" in settings and modality_of(settings) == "bold":
         words.append(cleaning_text(settings))

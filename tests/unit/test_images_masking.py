@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import nibabel as nb
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bids_xai.errors import InputError
 from bids_xai.images.grids import downsample
@@ -29,22 +32,55 @@ def ball(shape, radius):
     return (grid**2).sum(0) <= radius**2
 
 
-def test_mask_rule_is_tent_then_half():
+def test_mask_rule_is_tent_then_more_than_half():
     data = (np.random.default_rng(1).random((9, 8, 7)) > 0.5).astype(np.uint8)
     coarse = downsample_mask(img(data), 4.0)
-    expected = downsample(img(data.astype(np.float32)), 4.0).get_fdata() >= 0.5 - 1e-6
+    expected = downsample(img(data.astype(np.float32)), 4.0).get_fdata() > 0.5 + 1e-6
     np.testing.assert_array_equal(np.asarray(coarse.dataobj), expected)
     assert coarse.get_data_dtype() == np.uint8
 
 
-def test_exact_half_is_inside():
-    data = np.zeros((5, 5, 5))
-    data[:2] = 1
-    # Output voxel 1 lies at input index 2, weights .25 .5 .25 along x: a quarter; move the edge by one.
-    assert np.asarray(downsample_mask(img(data), 4.0).dataobj)[:, 1, 1].tolist() == [1, 0, 0]
-    data[2] = 0
-    data[1], data[3] = 1, 1
-    assert np.asarray(downsample_mask(img(data), 4.0).dataobj)[:, 1, 1].tolist() == [1, 1, 0]
+def fsl_mask(data):
+    """``fslmaths -subsamp2 -thr 0.5 -bin``: its weights as they are written there, edges repeated."""
+    weights = {0: 0.125, 1: 0.0625, 2: 0.0312, 3: 0.0156}
+    padded = np.pad(data.astype(np.float32), 1, mode="edge")
+    out = np.zeros([(n + 1) // 2 for n in data.shape], np.float32)
+    for voxel in np.ndindex(out.shape):
+        for step in itertools.product((-1, 0, 1), repeat=3):
+            at = tuple(2 * place + 1 + move for place, move in zip(voxel, step, strict=True))
+            out[voxel] += np.float32(weights[sum(map(abs, step))]) * padded[at]
+    return (out >= np.float32(0.5)).astype(np.uint8)
+
+
+def blob(seed, shape=(12, 13, 11)):
+    smooth = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
+    return (smooth > np.median(smooth)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_masks_are_those_of_fsl_also_in_ties_and_at_the_edge(seed):
+    data = blob(seed)
+    np.testing.assert_array_equal(np.asarray(downsample_mask(img(data), 4.0).dataobj), fsl_mask(data))
+
+
+@pytest.mark.parametrize("planes", [[2], [1, 3]])
+def test_exact_halves_are_outside_as_fsl_has_them(planes):
+    """Weights .25 .5 .25 along x: output voxel 1 lies at input index 2."""
+    data = np.zeros((7, 5, 5), np.uint8)
+    data[planes] = 1
+    data[5:] = 1
+    assert downsample(img(data.astype(np.float32)), 4.0).get_fdata()[1, 1, 1] == 0.5
+    found = np.asarray(downsample_mask(img(data), 4.0).dataobj)
+    assert found[:, 1, 1].tolist() == [0, 0, 0, 1]
+    np.testing.assert_array_equal(found, fsl_mask(data))
+
+
+def test_a_half_of_faces_alone_is_the_one_difference_to_fsl():
+    data = np.zeros((5, 5, 5), np.uint8)
+    data[2, 2, 1:4] = data[2, 1:4, 2] = data[1:4, 2, 2] = 1
+    data[4] = 1
+    found, fsl = np.asarray(downsample_mask(img(data), 4.0).dataobj), fsl_mask(data)
+    assert np.argwhere(found != fsl).tolist() == [[1, 1, 1]]
 
 
 def test_ball_survives_downsampling():
