@@ -93,6 +93,7 @@ def write_description(
     sources: Mapping[str, str | os.PathLike[str]],
     container: Mapping[str, str] | None = None,
     code_url: str | None = None,
+    software: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``dataset_description.json`` and ``.bidsignore`` of a derivative dataset.
 
@@ -111,6 +112,8 @@ def write_description(
         ``Type`` and ``Tag`` (and ``URI``) when run in a container.
     code_url
         Where the program comes from.
+    software
+        Versions by name of other programs that had a part in the results: further entries of ``GeneratedBy``.
 
     Returns
     -------
@@ -128,7 +131,10 @@ def write_description(
         "Name": name,
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [generated],
+        "GeneratedBy": [
+            generated,
+            *({"Name": program, "Version": found} for program, found in (software or {}).items()),
+        ],
         "SourceDatasets": [_source(sources[key], url) for key, url in urls.items()],
         "DatasetLinks": {labels[key]: url for key, url in urls.items()},
     }

@@ -21,7 +21,7 @@ from bids_xai.text_files import read_json_object
 SHARED_SETTINGS = (
     "Sample", "Target", "Classes", "MergeEvents", "Window", "WindowAnchor", "HrfShift", "Detrend",
     "HighPass", "HighPassSigma", "Confounds", "Standardize", "Modality", "Scaling", "Registration",
-    "RegistrationProfile", "Template", "Space", "Resolution",
+    "RegistrationProfile", "Template", "CentredOn", "Space", "Resolution",
 )  # fmt: skip
 
 

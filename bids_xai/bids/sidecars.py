@@ -14,6 +14,7 @@ SETTINGS_KEYS = {
     "Registration": "registration",
     "RegistrationProfile": "registration_profile",
     "Template": "template",
+    "CentredOn": "centred_on",
     "Scaling": "scaling",
     "Sample": "sample",
     "Target": "target",

@@ -119,8 +119,26 @@ def provenance(request: Request) -> dict[str, Any]:
         "dataset": str(description.get("Name", request.bids_dir.name)),
         "bids_dir": str(request.bids_dir),
         "derivatives": [str(path.absolute()) for path in request.settings.selection.derivatives],
-        "settings": request.settings.flat(),
+        "settings": {**request.settings.flat(), "software": software_of(request)},
     }
+
+
+def software_of(request: Request) -> dict[str, str]:
+    """Return the versions of the programs that preprocess, by name: FSL's, which is not part of this package.
+
+    The group level may run where FSL is not: there, what the participant level wrote down holds.
+    """
+    if request.settings.preprocessing.preproc != "fsl":
+        return {}
+    from bids_xai.workflows.fsl import UNKNOWN_VERSION, fsl_version
+
+    version = fsl_version()
+    path = request.output_dir / "dataset_description.json"
+    if version == UNKNOWN_VERSION and path.is_file():
+        written = read_json_object(path).get("GeneratedBy") or []
+        named = [entry.get("Version") for entry in written if entry.get("Name") == "FSL"]
+        version = str(named[0]) if named else version
+    return {"FSL": version}
 
 
 def _background(space: str | None, request: Request) -> Path | None:

@@ -69,6 +69,7 @@ def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[st
         subjects,
         output_dir,
         space=images.space,
+        grid=None if target is None else target.space,
         template=None if target is None else (target.t1w, target.mask),
         classes=_classes(settings, subjects),
         bids_dir=request.bids_dir,

@@ -18,6 +18,7 @@ from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.estimate import Size, estimate_seconds
 from bids_xai.cli.memory import check_group_memory, group_memory, largest
 from bids_xai.cli.resources import Resources
+from bids_xai.cli.target import grid_name, needs_template
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
@@ -159,6 +160,8 @@ def _print_preprocessing(settings: Settings) -> None:
         parts.append(f"{images.registration} registration to {images.space} ({images.registration_profile})")
     elif images.space:
         parts.append(f"space {images.space}")
+    elif needs_template(settings):
+        parts.append(f"not registered: centred on the grid of {grid_name(images)}")
     if images.resolution is not None:
         parts.append(f"voxels of {images.resolution:g} mm")
     print(f"Preprocessing: {', '.join(parts)}\n")

@@ -17,7 +17,7 @@ from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
 from bids_xai.cli.graphs import APP_FOLDER
-from bids_xai.cli.groups import find_written, provenance, run_group
+from bids_xai.cli.groups import find_written, provenance, run_group, software_of
 from bids_xai.cli.locks import Run, alone, refuse_while_running
 from bids_xai.cli.network_plan import check_networks_memory, plan_networks, print_networks_plan
 from bids_xai.cli.networks import run_networks
@@ -188,6 +188,7 @@ def _describe(request: Request) -> None:
         version=__version__,
         sources=sources,
         container=container_of(os.environ),
+        software=software_of(request),
     )
 
 

@@ -82,10 +82,8 @@ def _space(settings: Settings, engine: str) -> str | None:
     """Return the name of the space: as given, of the template, or the engine's default."""
     images = settings.preprocessing
     if images.template is None:
-        anatomical = images.modality != "bold"
-        return images.space or (
-            _DEFAULT_SPACE.get(engine) if engine in RAW_ENGINES or (engine == "none" and anatomical) else None
-        )
+        # What is not registered is in no space but the one that was named.
+        return images.space or (_DEFAULT_SPACE.get(engine) if engine in RAW_ENGINES else None)
     if engine not in _DEFAULT_SPACE:
         raise InputError(
             f"--template {images.template} with --preproc {engine}: its images are in a space already.",
@@ -99,16 +97,29 @@ def _space(settings: Settings, engine: str) -> str | None:
                 "one of them, or a NIfTI file as --template and the name of its space as --space",
                 "leave out --space",
             )
-        return images.template
-    if images.space is not None:
+        return images.space if engine == "none" else images.template
+    if images.space is not None or engine == "none":
         return images.space
-    stem = Path(images.template).name.split(".")[0]
+    return _name_of(images.template)
+
+
+def _name_of(template: str) -> str:
+    """Return the name of a template: itself, or what the name of its file says."""
+    if not _is_file(template):
+        return template
+    stem = Path(template).name.split(".")[0]
     parts = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
     return sanitize(parts.get("tpl") or parts.get("space") or stem)
 
 
 def _is_file(template: str) -> bool:
     return template.endswith((".nii", ".nii.gz")) or "/" in template
+
+
+def grid_name(images: Preprocessing) -> str:
+    """Return the name of the template whose grid images are brought to, for settings that are complete."""
+    named = None if images.template is None else _name_of(images.template)
+    return str(images.space or named or _DEFAULT_SPACE[str(images.preproc)])
 
 
 def save_template(settings: Settings, work_dir: Path) -> Target:
@@ -119,8 +130,7 @@ def save_template(settings: Settings, work_dir: Path) -> Target:
     InputError
         If it is not on this machine, or cannot be read.
     """
-    images = settings.preprocessing
-    space = str(images.space)
+    space = grid_name(settings.preprocessing)
     t1w, mask = _load(settings)
     paths = []
     for image, ending in ((t1w, "T1w"), (mask, "mask")):
@@ -136,7 +146,7 @@ def _load(settings: Settings) -> tuple[nb.Nifti1Image, nb.Nifti1Image]:
     images, downloads = settings.preprocessing, settings.execution.allow_downloads
     if images.template is not None and _is_file(images.template):
         return template_from_file(images.template)
-    space = str(images.space)
+    space = grid_name(images)
     mask = template_mask(space, allow_downloads=downloads)
     t1w = template_image(space, allow_downloads=downloads)
     inside = np.asarray(mask.dataobj) > 0

@@ -158,9 +158,29 @@ def _centre_of_mass(img: SpatialImage) -> NDArray[np.float64]:
     return apply_affine(img.affine, ndimage.center_of_mass(clipped + 1e-9))
 
 
-def resampled(img: SpatialImage, grid: SpatialImage) -> NDArray[np.float32]:
-    """Return an image on a grid, centre of view on centre of view, by linear interpolation."""
-    voxel = np.linalg.inv(img.affine) @ centring(img, grid) @ grid.affine
+def resampled(
+    img: SpatialImage, grid: SpatialImage, matrix: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
+    """Return an image on a grid by linear interpolation, 0 outside its field of view.
+
+    Parameters
+    ----------
+    img
+        3-D image.
+    grid
+        Image whose grid the result has.
+    matrix
+        (4, 4) RAS mm: point of ``grid`` -> point of ``img``; None: centre of view on centre of view
+        (:func:`centring`). The identity where both are in one space: the affines alone say where.
+    """
+    matrix = centring(img, grid) if matrix is None else matrix
+    voxel = np.linalg.inv(img.affine) @ matrix @ grid.affine
     source = np.nan_to_num(np.asarray(img.dataobj, dtype=np.float32).reshape(img.shape[:3]))
     offset, shape = voxel[:3, 3], grid.shape[:3]
     return ndimage.affine_transform(source, voxel[:3, :3], offset, shape, order=1, mode=_ZEROS)
+
+
+def seen(img: SpatialImage, grid: SpatialImage) -> NDArray[np.bool_]:
+    """Tell which voxels of a grid have their centre in the field of view of an image in the same space."""
+    at = apply_affine(np.linalg.inv(img.affine) @ grid.affine, np.moveaxis(np.indices(grid.shape[:3]), 0, -1))
+    return np.asarray(((at > -0.5) & (at < np.asarray(img.shape[:3]) - 0.5)).all(axis=-1))

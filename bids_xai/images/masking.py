@@ -24,6 +24,8 @@ _MIN_AXIS_FOR_OPENING = 12
 # Air around a head is far darker than this share of the brightest tissue; the darkest tissue is not.
 _TISSUE_RATIO = 0.2
 _MIN_ZEROS = 0.2
+# Masks that are right hold .90 to 1 of it (studyforrest, Haxby 2001); one that missed most of a slice, .20.
+_LEAST_OF_TISSUE = 0.7
 
 
 def binary_mask(img: SpatialImage, name: str | os.PathLike[str] = "") -> nb.Nifti1Image:
@@ -111,7 +113,8 @@ def compute_mask(images: Sequence[SpatialImage]) -> nb.Nifti1Image:
     Raises
     ------
     InputError
-        If the grids differ or no brain is found.
+        If the grids differ, no brain is found, or what is found cannot be one: most of what hangs together
+        and is as bright lies outside it.
     """
     masks = []
     for img in images:
@@ -156,7 +159,25 @@ def _brain_of(mean: npt.NDArray[np.float64], img: SpatialImage) -> npt.NDArray[n
         ) from error
     inside = np.asarray(found.dataobj) > 0
     _refuse_empty(inside, f"the mask computed from {name}")
+    share = _share_of_tissue(mean, inside)
+    if share < _LEAST_OF_TISSUE:
+        raise InputError(
+            f"The brain mask computed from {name} cannot be right: it holds {inside.sum()} voxels, "
+            f"{share:.0%} of what is as bright as half of their median and hangs together.",
+            f"at least {_LEAST_OF_TISSUE:.0%}",
+            "look at the image; give a brain mask with --mask FILE, or with --derivatives",
+        )
     return inside
+
+
+def _share_of_tissue(mean: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> float:
+    """Return which share of the largest part of an image that is bright enough for tissue a mask holds.
+
+    Bright enough is half of the median inside the mask: whatever it is of the brain, the rest of the brain
+    is as bright.
+    """
+    tissue = _largest_component(mean > 0.5 * np.median(mean[inside]))
+    return float((tissue & inside).sum() / tissue.sum())
 
 
 def _largest_component(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 from nitransforms.linear import Affine
 
+from bids_xai.errors import InputError
 from bids_xai.images import alignment, brain, grids, masking
 from bids_xai.interfaces.images import save_image
 
@@ -112,25 +113,36 @@ class CentringTransform(SimpleInterface):
         return runtime
 
 
-class PadOrCrop(SimpleInterface):
-    """Show an image on a grid, centre on centre, without registration.
+class ToGrid(SimpleInterface):
+    """Show an image on a grid without registration (:func:`bids_xai.images.alignment.resampled`).
 
-    See :func:`bids_xai.images.alignment.resampled`.
+    Where it is in the grid's space, its affine says where it lies; else centre is put on centre.
     """
 
     class _InputSpec(_ImageInputSpec):
         grid = File(exists=True, mandatory=True, desc="image whose grid the result has")
+        in_space = traits.Bool(mandatory=True, desc="the image is in the grid's space")
 
     class _OutputSpec(_ImageOutputSpec):
-        out_view = File(exists=True, desc="mask of all voxels of the grid")
+        out_view = File(exists=True, desc="where the grid shows the image; everywhere if centred")
 
     input_spec = _InputSpec
     output_spec = _OutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        grid = nb.load(self.inputs.grid)
-        data = alignment.resampled(nb.load(self.inputs.in_file), grid)
-        view = grids.image_like(np.ones(grid.shape[:3], dtype=np.uint8), grid)
+        image, grid = nb.load(self.inputs.in_file), nb.load(self.inputs.grid)
+        shown, matrix = np.ones(grid.shape[:3], dtype=bool), None
+        if self.inputs.in_space:
+            shown, matrix = alignment.seen(image, grid), np.eye(4)
+        if not shown.any():
+            raise InputError(
+                f"{self.inputs.in_file} shows nothing of the space that it is said to be in: it lies beside "
+                f"{grids.describe_grid(grid, 'the grid of the template')}.",
+                "an image in the space named by --space",
+                "leave out --space to centre images on the grid, or register them (--preproc ants)",
+            )
+        data = alignment.resampled(image, grid, matrix)
+        view = grids.image_like(shown.astype(np.uint8), grid)
         self._results["out_file"] = save_image(grids.image_like(data, grid), runtime.cwd, "fitted.nii.gz")
         self._results["out_view"] = save_image(view, runtime.cwd, "view.nii.gz")
         return runtime

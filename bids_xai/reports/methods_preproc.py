@@ -115,9 +115,11 @@ def _interpolation(settings: Mapping[str, Any], modality: str, *, normalised: bo
 def _fsl(settings: Mapping[str, Any], template: str | None) -> list[str]:
     bold = modality_of(settings) == "bold"
     motion = " Head motion was corrected with MCFLIRT [@jenkinson2002]." if bold else ""
+    found = (settings.get("software") or {}).get("FSL")
+    version = f" {found}" if found else ""
     sentences = [
-        f"Images were preprocessed with FSL [@jenkinson2012].{motion} Brains were extracted with BET "
-        "[@smith2002]."
+        f"Images were preprocessed with FSL{version} [@jenkinson2012].{motion} Brains were extracted with "
+        "BET [@smith2002]."
     ]
     registration = str(settings.get("registration") or "")
     if registration in _FSL_TRANSFORMS:
@@ -141,9 +143,18 @@ def _derivatives(settings: Mapping[str, Any], _template: str | None) -> list[str
     ]
 
 
-def _none(settings: Mapping[str, Any], _template: str | None) -> list[str]:
-    without = "realignment or registration" if modality_of(settings) == "bold" else "registration"
-    return [f"The images were taken as they are, without {without}."]
+def _none(settings: Mapping[str, Any], template: str | None) -> list[str]:
+    if modality_of(settings) == "bold":
+        return ["The images were taken as they are, without realignment or registration."]
+    if template is None:
+        return [
+            "The images were taken as they are, without registration: they were brought to the voxel size of "
+            "a template and padded or cropped around their centre to its dimensions [@klingenberg2021]."
+        ]
+    return [
+        f"The images were taken as they are, without registration, in the space {template}: they were "
+        "resampled on its grid by their affines."
+    ]
 
 
 def cleaning_text(settings: Mapping[str, Any]) -> str:

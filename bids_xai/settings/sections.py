@@ -52,8 +52,9 @@ class Preprocessing:
     preproc: str | None = option(
         None,
         "where aligned images come from: registered here with 'ants' (nothing needs to be installed) or "
-        "'fsl', taken from --derivatives, or 'none' (BOLD as it is; anatomical images resampled, then padded "
-        "or cropped). Default: 'derivatives' where --derivatives hold preprocessed images, else 'ants'",
+        "'fsl', taken from --derivatives, or 'none' (BOLD as it is; anatomical images by their affines with "
+        "--space, else centred). Default: 'derivatives' where --derivatives hold preprocessed images, else "
+        "'ants'",
         str,
         choices=lambda: ENGINES,
     )

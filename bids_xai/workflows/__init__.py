@@ -24,7 +24,7 @@ ENGINES = Registry(
     Entry(
         "none",
         "bids_xai.workflows.aligned:init_none_preproc_wf",
-        "images as they are; anatomical ones padded or cropped to the template's dimensions",
+        "images as they are; anatomical ones on the template's grid, by their affines or centred",
     ),
 )
 RAW_ENGINES = ("ants", "fsl")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.anatomical import MaskImage, PadOrCrop
+from bids_xai.interfaces.anatomical import MaskImage, ToGrid
 from bids_xai.interfaces.images import ComputeMask
 from bids_xai.workflows import IMAGE_PORTS
 from bids_xai.workflows.grid import init_grid_wf
@@ -85,6 +85,7 @@ def init_none_preproc_wf(
     *,
     modality: str = "bold",
     compute_mask: bool = False,
+    in_space: bool = False,
     resolution: float | None = None,
     shape: tuple[int, int, int] | None = None,
     name: str = "preproc_wf",
@@ -92,12 +93,12 @@ def init_none_preproc_wf(
     """Do not register anything: ``--preproc none``.
 
     BOLD is taken as it is (:func:`init_derivatives_preproc_wf`). Anatomical images are brought to the
-    template's voxels and padded or cropped around their centre to its dimensions (the baseline of Klingenberg
-    et al. 2021).
+    template's voxels: by their affines where they are in its space, else padded or cropped around their
+    centre to its dimensions (the baseline of Klingenberg et al. 2021).
 
     .. code-block:: text
 
-        inputnode -> pad_or_crop -> grid_wf -> outputnode
+        inputnode -> to_grid -> grid_wf -> outputnode
 
     Parameters
     ----------
@@ -105,7 +106,9 @@ def init_none_preproc_wf(
         What is classified: ``"bold"``, ``"T1w"``, ``"FLAIR"`` or ``"T2w"``.
     compute_mask
         Compute masks of BOLD, instead of taking ``mask`` from the inputs. Anatomical images that are not
-        registered have no common brain: without ``mask`` all voxels are taken.
+        registered have no common brain: without ``mask`` all voxels are taken that all images show.
+    in_space
+        Anatomical images are in the template's space: their affines say where they lie on its grid.
     resolution
         Voxel size of the analysis grid in mm; None: that of the BOLD, or of the template.
     shape
@@ -140,7 +143,7 @@ def init_none_preproc_wf(
             compute_mask=compute_mask, resolution=resolution, shape=shape, name=name
         )
     workflow, inputnode, outputnode = _start(name)
-    fit = pe.MapNode(PadOrCrop(), iterfield=["in_file"], name="pad_or_crop", mem_gb=1)
+    fit = pe.MapNode(ToGrid(in_space=in_space), iterfield=["in_file"], name="to_grid", mem_gb=1)
     grid_wf = init_grid_wf(resolution=resolution, shape=shape)
     workflow.connect([
         (inputnode, fit, [(IMAGE_PORTS[modality], "in_file"), ("template", "grid")]),

@@ -51,6 +51,7 @@ def init_single_subject_wf(
     output_dir: Path | str,
     *,
     space: str | None = None,
+    grid: str | None = None,
     template: tuple[Path | str, Path | str] | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
     bids_dir: Path | str = "",
@@ -72,6 +73,8 @@ def init_single_subject_wf(
         Folder of the derivatives.
     space
         Name of the template space that the samples are in; None: native.
+    grid
+        Name of the template on whose grid anatomical images are centred that are in no space.
     template
         T1w of the template without skull and its brain mask, to register to.
     classes
@@ -89,6 +92,7 @@ def init_single_subject_wf(
     bold = settings["modality"] == "bold"
     masks = [record.mask for record in (subject.runs if bold else subject.anatomical)]
     settings["compute_mask"] = any(mask is None for mask in masks)
+    settings["in_space"] = space is not None
     workflow = pe.Workflow(name=f"sub_{subject.subject}_wf")
     samples_wf = init_samples_wf(**{name: settings[name] for name in _defaults(init_samples_wf)})
     inputs = samples_wf.inputs.inputnode
@@ -97,7 +101,12 @@ def init_single_subject_wf(
         inputs.mask = [str(mask) for mask in masks]
     if template is not None:
         inputs.template, inputs.template_mask = (str(path) for path in template)
-    described = {**settings, "template": space if settings["preproc"] in RAW_ENGINES else None}
+    centred = settings["preproc"] == "none" and not bold and space is None
+    described = {
+        **settings,
+        "template": space if settings["preproc"] in RAW_ENGINES else None,
+        "centred_on": (grid or "template") if centred else None,
+    }
     write = pe.Node(
         WriteSamples(
             output_dir=str(output_dir),

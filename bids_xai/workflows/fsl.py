@@ -28,6 +28,7 @@ FSL_PROGRAMS: dict[str, tuple[str, ...]] = {
 """The executables that the graph of each modality calls."""
 
 REGISTRATIONS = ("none", "rigid", "affine")
+UNKNOWN_VERSION = "of unknown version"
 _CALCULATORS = ("bc", "dc")
 DEGREES_OF_FREEDOM = (6, 7, 9, 12)
 BOLD_REFERENCE_MM = 2.0
@@ -98,12 +99,13 @@ def _absent_of_script(path: Path, folder: Path) -> list[str]:
 
 
 def fsl_version() -> str:
-    """Return FSL's version as its folder has it (``$FSLDIR/etc/fslversion``); ``unknown`` if it does not."""
+    """Return FSL's version as its folder has it (``$FSLDIR/etc/fslversion``), else UNKNOWN_VERSION."""
     path = Path(os.environ.get("FSLDIR", "")) / "etc" / "fslversion"
     try:
-        return path.read_text(encoding="utf-8").split(":")[0].strip() or "unknown"
+        # Some builds append their number after a colon.
+        return path.read_text(encoding="utf-8").split(":")[0].strip() or UNKNOWN_VERSION
     except (OSError, UnicodeDecodeError):
-        return "unknown"
+        return UNKNOWN_VERSION
 
 
 def init_fsl_preproc_wf(

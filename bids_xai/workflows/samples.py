@@ -24,6 +24,7 @@ def init_samples_wf(
     modality: str = "bold",
     compute_mask: bool = False,
     individual_mask: bool = False,
+    in_space: bool = False,
     registration: str | None = None,
     registration_profile: str = "quick",
     coregistration: str = "rigid",
@@ -65,6 +66,9 @@ def init_samples_wf(
         Make brain masks (raw engines: take the template's) instead of taking them from the inputs.
     individual_mask
         With a raw engine: take the voxels in the subject's own brain, not those of the template's mask.
+    in_space
+        With ``none`` and anatomical images: they are in the template's space
+        (:func:`bids_xai.workflows.aligned.init_none_preproc_wf`).
     registration, registration_profile, coregistration, dof, random_seed
         How raw images are registered (:func:`bids_xai.workflows.ants.init_ants_preproc_wf`,
         :func:`bids_xai.workflows.fsl.init_fsl_preproc_wf`); ``registration`` None: as the engine does.
@@ -138,6 +142,7 @@ def init_samples_wf(
         modality=modality,
         compute_mask=compute_mask,
         individual_mask=individual_mask,
+        in_space=in_space,
         registration=registration,
         registration_profile=registration_profile,
         coregistration=coregistration,

@@ -63,7 +63,7 @@ def runs(folder, *voxels):
         ({"registration": "rigid", "space": "Mine"}, ("ants", "rigid", "Mine")),
         ({"preproc": "none"}, ("none", "syn", None)),
         ({"preproc": "none", "space": "Mine"}, ("none", "syn", "Mine")),
-        ({"preproc": "none", "modality": "FLAIR"}, ("none", "syn", "MNI152NLin2009cAsym")),
+        ({"preproc": "none", "modality": "FLAIR"}, ("none", "syn", None)),
         ({"preproc": "derivatives"}, ("derivatives", "syn", None)),
         ({"preproc": "derivatives", "space": "Mine"}, ("derivatives", "syn", "Mine")),
         ({"template": "MNI152NLin6Asym"}, ("ants", "syn", "MNI152NLin6Asym")),
@@ -72,7 +72,7 @@ def runs(folder, *voxels):
         ({"template": "/x/sub-01_space-New_T1w.nii"}, ("ants", "syn", "New")),
         ({"template": "/x/my_brain-1.nii.gz"}, ("ants", "syn", "mybrain1")),
         ({"template": "/x/tpl-Old_T1w.nii.gz", "space": "Named"}, ("ants", "syn", "Named")),
-        ({"template": "here.nii", "preproc": "none", "modality": "T1w"}, ("none", "syn", "here")),
+        ({"template": "here.nii", "preproc": "none", "modality": "T1w"}, ("none", "syn", None)),
     ],
 )
 def test_what_is_left_open_is_filled_in(asked, expected):

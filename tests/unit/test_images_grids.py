@@ -30,7 +30,7 @@ def image(shape, size=2.0, seed=0):
 
 
 def subsamp2_reference(data):
-    """``fslmaths -subsamp2`` as a plain loop: 27 neighbours weighted 1, .5, .25, .125; at the edge the outer slice again."""
+    """``fslmaths -subsamp2`` as a plain loop: 27 neighbours weighted 1, .5, .25, .125, the edge repeated."""
     shape = [(n + 1) // 2 for n in data.shape]
     out = np.zeros(shape)
     for index in np.ndindex(*shape):

@@ -165,3 +165,25 @@ def test_a_mask_on_another_grid_is_where_half_of_a_voxel_is_inside() -> None:
     away = nb.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([4.0, 4.0, 4.0, 1.0]))
     away.affine[:3, 3] = 500
     assert not on_grid(mask, away).any()
+
+
+def test_a_computed_mask_that_cannot_be_right_is_refused(shared_data):
+    """Haxby's slice: run 1's mask holds 419 of the 530 voxels, that of run 2 only 88."""
+    folder = shared_data / "ds-haxby2001" / "sub-01" / "func"
+    runs = [folder / f"sub-01_task-objectviewing_acq-slice_run-{run}_bold.nii.gz" for run in ("01", "02")]
+    assert 400 < np.asarray(compute_mask([nb.load(runs[0])]).dataobj).sum() < 530
+    with pytest.raises(InputError, match=r"run-02_bold.*cannot be right: it holds 88 voxels, 20%") as refusal:
+        compute_mask([nb.load(runs[1])])
+    assert "--mask FILE" in refusal.value.remedy
+
+
+def test_a_mask_of_the_brightest_part_alone_is_refused(monkeypatch):
+    """A bright spot in a dim brain: the widest gap of the histogram lies between the two."""
+    rng = np.random.default_rng(0)
+    head = np.where(ball((20, 20, 20), 8), 1000.0, 10.0)
+    head[ball((20, 20, 20), 3)] = 1900.0
+    data = np.stack([head + rng.normal(0, 3, head.shape) for _ in range(3)], axis=-1)
+    found = nb.Nifti1Image(ball((20, 20, 20), 3).astype(np.uint8), np.eye(4))
+    monkeypatch.setattr("nilearn.masking.compute_epi_mask", lambda *_, **__: found)
+    with pytest.raises(InputError, match="cannot be right"):
+        compute_mask([nb.Nifti1Image(data, np.eye(4))])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 from nitransforms.linear import Affine
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bids_xai.errors import InputError
@@ -20,8 +21,8 @@ from bids_xai.interfaces.anatomical import (
     ConformImage,
     ExtractBrain,
     MaskImage,
-    PadOrCrop,
     PrepareRegistration,
+    ToGrid,
 )
 from bids_xai.interfaces.ants import ApplyTransforms
 from bids_xai.interfaces.quality import CoregistrationQuality, RequireQuality, TemplateSimilarity
@@ -135,13 +136,40 @@ def test_antsapplytransforms_pads_and_crops_with_the_centring(axes, shape, rng, 
 def test_padding_or_cropping_without_registration(rng, save, run):
     img = random_image(rng, (18, 16, 20), np.diag([-2.0, 3, 2.5]))
     grid = random_image(rng, (14, 18, 16), np.diag([2.0, 3, 2.5]), (1.0, 2.0, 3.0))
-    out = run(PadOrCrop, in_file=save(img, "image"), grid=save(grid, "grid"))
+    out = run(ToGrid, in_file=save(img, "image"), grid=save(grid, "grid"), in_space=False)
     fitted, view = nb.load(out.out_file), nb.load(out.out_view)
     expected = fit_shape(nb.as_closest_canonical(img), (14, 18, 16)).get_fdata()
     np.testing.assert_allclose(fitted.get_fdata(), expected, atol=1e-3)
     assert same_grid(fitted, grid)
     assert same_grid(view, grid)
     assert np.asarray(view.dataobj).all()
+
+
+def test_an_image_in_the_space_lies_where_its_affine_says(save, run):
+    """Cut to another box, with other voxels and axes: the same tissue is at the same place of the world."""
+    head, shape = SmoothHead(), (30, 34, 30)
+    grid = head.image(shape, centred_affine(np.diag([-4.0, 4, 4]), shape))
+    # Reaches 26 mm less far at one end, as SPM's usual box does.
+    box = centred_affine(np.array([[0, 0, 3.0], [3.0, 0, 0], [0, -3.0, 0]]), (36, 40, 38))
+    box[:3, 3] += [6.0, -12.0, 9.0]
+    image = head.image((36, 40, 38), box)
+    inputs = {"in_file": save(image, "image"), "grid": save(grid, "grid")}
+    placed = run(ToGrid, in_space=True, **inputs)
+    view = np.asarray(nb.load(placed.out_view).dataobj) > 0
+    assert 0.3 < view.mean() < 1
+    found = nb.load(placed.out_file).get_fdata()
+    assert not found[~ndimage.binary_dilation(view)].any()
+    moved = nb.load(run(ToGrid, in_space=False, **inputs).out_file).get_fdata()
+    truth = grid.get_fdata()[view]
+    assert np.corrcoef(truth, found[view])[0, 1] > 0.995
+    assert np.corrcoef(truth, moved[view])[0, 1] < 0.95
+
+
+def test_an_image_beside_its_space_is_refused(save, run):
+    grid = SmoothHead().image((10, 10, 10), centred_affine(np.diag([4.0, 4, 4]), (10, 10, 10)))
+    image = nb.Nifti1Image(grid.get_fdata(), nb.affines.from_matvec(np.eye(3) * 4, [900, 0, 0]))
+    with pytest.raises(InputError, match="shows nothing of the space"):
+        run(ToGrid, in_file=save(image, "image"), grid=save(grid, "grid"), in_space=True)
 
 
 # Quality -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from bids_xai.bids.confounds import ENGINE_COLUMNS
+from bids_xai.bids.descriptions import write_description
 from bids_xai.errors import InputError
 from bids_xai.images.grids import downsample, same_grid
 from bids_xai.images.motion import (
@@ -36,8 +38,9 @@ from bids_xai.interfaces.fsl import (
     reference_grid,
 )
 from bids_xai.interfaces.functional import EstimateMotion
+from bids_xai.reports.methods_preproc import preprocessing_text
 from bids_xai.workflows.ants import init_ants_preproc_wf
-from bids_xai.workflows.fsl import FSL_PROGRAMS, check_fsl, init_fsl_preproc_wf
+from bids_xai.workflows.fsl import FSL_PROGRAMS, check_fsl, fsl_version, init_fsl_preproc_wf
 from bids_xai.workflows.preprocessing import init_preproc_wf
 from bids_xai.workflows.raw import BOLD, FLAIR, T1W
 from tests.heads import CENTRE, SmoothHead, centred_affine
@@ -411,6 +414,77 @@ def test_only_what_is_missing_is_named(
     monkeypatch.setenv("FSLDIR", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="nowhere, which is not a folder"):
         check_fsl("T1w")
+
+
+def test_what_scripts_call_must_be_here(tmp_path: Path, installed: Path) -> None:
+    """``bet`` is a script: without bc it says so and exits 0."""
+    bet = tmp_path / "fsl" / "bin" / "bet"
+    bet.write_text(
+        "#!/bin/sh\n# needs dc only in this comment\nx=`echo 1 + 1 | bc -l`\n"
+        "flirt -ref ${FSLDIR}/data/standard/MNI152_T1_2mm_brain\n"
+    )
+    with pytest.raises(InputError) as refusal:
+        check_fsl("T1w")
+    standard = tmp_path / "fsl" / "data" / "standard" / "MNI152_T1_2mm_brain"
+    assert f"the script bet calls bc, {standard}, not found" in refusal.value.found
+    assert "install bc and dc" in refusal.value.remedy
+    standard.parent.mkdir(parents=True)
+    standard.with_suffix(".nii.gz").touch()
+    (tmp_path / "fsl" / "bin" / "bc").write_text("#!/bin/sh\n")
+    (tmp_path / "fsl" / "bin" / "bc").chmod(0o755)
+    check_fsl("T1w")
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("6.0.7.4\n", "6.0.7.4"), ("6.0.0:13f0a5d\n", "6.0.0"), (None, "of unknown version")],
+)
+def test_the_version_is_that_of_fsls_folder(
+    tmp_path: Path, installed: Path, text: str | None, version: str
+) -> None:
+    if text is not None:
+        (tmp_path / "fsl" / "etc").mkdir()
+        (tmp_path / "fsl" / "etc" / "fslversion").write_text(text)
+    assert fsl_version() == version
+    settings = {"preproc": "fsl", "modality": "bold", "registration": "affine", "software": {"FSL": version}}
+    assert f"preprocessed with FSL {version} [@jenkinson2012]" in preprocessing_text(settings)
+    write_description(tmp_path, name="x", version="1", sources={}, software={"FSL": version})
+    generated = json.loads((tmp_path / "dataset_description.json").read_text())["GeneratedBy"]
+    assert generated == [{"Name": "bids_xai", "Version": "1"}, {"Name": "FSL", "Version": version}]
+
+
+# Half of a scaled integer, as studyforrest's run has them: wrapped where the scaling is lost.
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_reference_that_lost_its_run_ends_the_subject(
+    tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """MCFLIRT writes the type that it reads with scale 1; the run is converted before, and judged after."""
+    program = tmp_path / "fsl" / "bin" / "mcflirt"
+    if not kept:
+        text = program.read_text()
+        program.write_text(text.replace("astype(img.get_data_dtype())", "astype(np.int8)"))
+    image = _image
+
+    def scaled(path: Path, shape: tuple[int, ...], *more: Any, **named: Any) -> str:
+        name = image(path, shape, *more, **named)
+        if len(shape) == 4:
+            img = nb.load(name)
+            data = np.random.default_rng(0).uniform(0, 400, shape[:3])[..., None] + np.zeros(shape)
+            out = nb.Nifti1Image(data, img.affine)
+            out.header.set_data_dtype(np.int16)
+            nb.save(out, name)  # nibabel fills the type's range: values times 80, slope 1 / 80
+            assert 0.001 < nb.load(name).dataobj.slope < 0.1
+        return name
+
+    monkeypatch.setattr(f"{__name__}._image", scaled)
+    if not kept:
+        with pytest.raises(
+            Exception, match=r"motion correction failed for run-1_bold\.nii\.gz \(correlation"
+        ):
+            _run(tmp_path, modality="bold", resolution=4)
+        return
+    outputs = _run(tmp_path, modality="bold", resolution=4)
+    assert [quality["After"] for quality in outputs["reference_quality"]] == [1, 1]
 
 
 @pytest.mark.parametrize(
