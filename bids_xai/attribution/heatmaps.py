@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bids_xai.decoding.design import check_class_names
+
 Codes = npt.NDArray[np.int64]
+# Whose output is explained, where it is not that of one class for everyone.
+TRUE, PREDICTED = "true", "predicted"
 BINARY_GROUPS = ("TP", "FP", "TN", "FN")
 OTHER_GROUPS = ("correct", "incorrect")
 
@@ -22,9 +26,9 @@ def explained_classes(of_class: int | str, true: Codes, predicted: Codes) -> Cod
     true, predicted
         Classes of the samples, shape (n,).
     """
-    if of_class == "true":
+    if of_class == TRUE:
         return true
-    if of_class == "predicted":
+    if of_class == PREDICTED:
         return predicted
     return np.full(len(true), int(of_class), dtype=np.int64)
 
@@ -55,8 +59,16 @@ def chosen_samples(
 
 
 def group_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the groups: every class, then TP, FP, TN, FN of the second of two classes, or right, wrong."""
-    return (*classes, *(BINARY_GROUPS if len(classes) == 2 else OTHER_GROUPS))
+    """Return the groups: every class, then TP, FP, TN, FN of the second of two classes, or right, wrong.
+
+    Raises
+    ------
+    InputError
+        A class has the name of another group, or of a choice of the class that is explained.
+    """
+    outcomes = BINARY_GROUPS if len(classes) == 2 else OTHER_GROUPS
+    check_class_names(classes, (*outcomes, TRUE, PREDICTED))
+    return (*classes, *outcomes)
 
 
 def group_members(true: Codes, predicted: Codes, n_classes: int) -> npt.NDArray[np.bool_]:

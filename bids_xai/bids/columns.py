@@ -64,6 +64,13 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "null_max": "Largest accuracy among the permutations",
         **_TEST,
     },
+    "misclassified": {
+        "subject": "Participant label without 'sub-'",
+        "true": "Class of the participant's samples",
+        "predicted": "Class that they were given most often when they were held out",
+        "n_decisions": "Held-out samples times repetitions on the true labels",
+        "misclassified": "Share of these that were given another class than the true one",
+    },
     "prevalence": {
         "scope": "'all' for all held-out samples, else the class whose samples are scored",
         "n_subjects": "Number of participants, N",
@@ -125,7 +132,8 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "sum": "Sum of the mean importance over the region",
         "density": "Sum divided by the number of voxels",
         "n_above": "Voxels that exceed their permutation threshold at the level of the report",
-        "peak": "Largest importance in the region (largest absolute one if two-sided)",
+        "peak": "Largest importance above threshold in the region (largest absolute one if two-sided); n/a "
+        "where no voxel exceeds its threshold",
         "peak_x": {"Description": "Position of the peak, left to right", "Units": "mm"},
         "peak_y": {"Description": "Position of the peak, posterior to anterior", "Units": "mm"},
         "peak_z": {"Description": "Position of the peak, inferior to superior", "Units": "mm"},

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai.bids.blocks import merge_events
+from bids_xai.decoding.design import TAKEN_NAMES, check_class_names
 from bids_xai.errors import InputError
 from bids_xai.images.windows import leaves_run, sample_events, window_bounds, window_volumes
 from bids_xai.registry import nearest_name
@@ -191,11 +192,12 @@ def check_classes(
     target: str = "trial_type",
     table: str = "the events files",
 ) -> dict[str, tuple[str, ...]]:
-    """Return ``classes`` if all their levels exist and there are at least two; else InputError.
+    """Return ``classes`` if all levels exist, there are two or more, and no name is taken; else InputError.
 
     ``target`` and ``table`` are the names of the column and of what holds it.
     """
     present = sorted(set(levels))
+    check_class_names(list(classes), TAKEN_NAMES)
     for name, members in classes.items():
         for level in members:
             if level not in present:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai import __version__
+from bids_xai.atlases.spaces import described_atlas, space_note
 from bids_xai.bids.descriptions import write_json, write_tsv
 from bids_xai.bids.names import group_map_path, group_table_path
 from bids_xai.decoding.design import Design
@@ -151,6 +152,9 @@ def manifest(results: Results, more: Mapping[str, Any]) -> dict[str, Any]:
         What goes between the classes and the numbers of samples, after the summary.
     """
     rows, design, provenance = results.rows, results.design, results.provenance
+    settings = dict(provenance.get("settings", {}))
+    atlases = _atlases(settings.get("atlas") or (), provenance.get("space"))
+    notes = [entry["note"] for entry in atlases if entry["note"]]
     return {
         "version": __version__,
         "dataset": provenance.get("dataset", "samples"),
@@ -166,11 +170,21 @@ def manifest(results: Results, more: Mapping[str, Any]) -> dict[str, Any]:
         "samples_per_class": {name: int((rows["class"] == name).sum()) for name in design.classes},
         "n_voxels": int(np.asarray(results.mask.dataobj).sum()),
         "n_folds": len(design.folds),
-        "settings": dict(provenance.get("settings", {})),
+        "settings": settings,
+        "atlases": atlases,
         "versions": versions(),
         "failed_subjects": list(provenance.get("failed_subjects", [])),
-        "warnings": list(provenance.get("warnings", [])),
+        "warnings": [*provenance.get("warnings", []), *notes],
     }
+
+
+def _atlases(names: Iterable[str], space: str | None) -> list[dict[str, str]]:
+    """Return name and space of every atlas, and what is wrong with it on maps in a space."""
+    found = []
+    for given in names:
+        name, own = described_atlas(given)
+        found.append({"name": name, "space": own, "note": space_note(given, space)})
+    return found
 
 
 def versions() -> dict[str, str]:

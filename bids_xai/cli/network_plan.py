@@ -10,12 +10,13 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
+from bids_xai.attribution.heatmaps import PREDICTED, TRUE, group_names
 from bids_xai.bids.covariates import column_of, with_covariates
 from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.memory import networks_memory, refuse_excess
-from bids_xai.cli.plan import class_names, expected_rows, print_samples, rounded
+from bids_xai.cli.plan import class_names, expected_rows, print_atlases, print_samples, rounded
 from bids_xai.cli.plugins import device_here, planned_device
 from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, template_grid
@@ -133,6 +134,7 @@ def plan_networks(
         permute_labels(
             design.labels, scheme(settings, design), *codes[:3], np.random.default_rng(0), *codes[3:]
         )
+    group_names(design.classes)  # refuses names that are taken
     shape, affine = volume_grid(settings, subjects, found)
     check_network(settings, design.classes, shape, affine)
     return design, rows.iloc[kept], shape
@@ -172,9 +174,9 @@ def check_network(
 
     network = settings.network
     _check_axes(settings, affine)
-    if network.explain_class not in (None, "true", "predicted", *classes):
+    if network.explain_class not in (None, TRUE, PREDICTED, *classes):
         raise InputError(
-            f"--explain-class {network.explain_class}.", f"one of true, predicted, {', '.join(classes)}"
+            f"--explain-class {network.explain_class}.", f"one of {', '.join((TRUE, PREDICTED, *classes))}"
         )
     if network.similarity and len(classes) < 3:
         raise InputError("--similarity with two classes.", "three classes or more: two have one distance")
@@ -325,6 +327,7 @@ def print_networks_plan(
     else:
         print("No permutations: there will be no p-values (--n-permutations)")
     print(f"Explanations: {', '.join(network.explain)}")
+    print_atlases(settings, found)
     gb = memory_of_networks(settings, design, shape)
     of_all = f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else ""
     print(f"Memory of one process: about {gb['networks']:.1f} GB{of_all}")

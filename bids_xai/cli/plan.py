@@ -9,6 +9,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
+from bids_xai.atlases.spaces import space_note
 from bids_xai.bids.anatomical import anatomical_classes, anatomical_rows
 from bids_xai.bids.engines import ALIGNED, choose_engine
 from bids_xai.bids.events import parse_classes, resolve_classes, rows_frame, run_samples
@@ -127,6 +128,7 @@ def print_plan(
         f"{inference.n_permutations} permuted, "
         f"{inference.n_null} of the second set; times {len(design.folds)} folds)"
     )
+    print_atlases(settings, found)
     scheme = _scheme(settings, design)
     smallest = smallest_p(inference.n_permutations, design.labels, scheme, *design.exchange_codes)
     within = f", within each level of {inference.exchange_within}" if inference.exchange_within else ""
@@ -165,6 +167,15 @@ def _print_preprocessing(settings: Settings) -> None:
     if images.resolution is not None:
         parts.append(f"voxels of {images.resolution:g} mm")
     print(f"Preprocessing: {', '.join(parts)}\n")
+
+
+def print_atlases(settings: Settings, found: Sequence[SampleSet]) -> None:
+    """Print what is wrong with laying the atlases over maps in the space of the samples."""
+    space = found[0].space if found else settings.preprocessing.space
+    for atlas in settings.inference.atlas:
+        note = space_note(atlas, space)
+        if note:
+            print(f"Warning: {note}")
 
 
 def print_samples(rows: pd.DataFrame, design: Design) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bids_xai import __version__
 from bids_xai.atlases.sources import check_atlas
+from bids_xai.atlases.spaces import space_note
 from bids_xai.atomic import sweep
 from bids_xai.bids.container import container_of
 from bids_xai.bids.descriptions import write_description
@@ -159,6 +160,9 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
             check_memory(settings, subjects, found, design, resources(settings.execution))
         for atlas in settings.inference.atlas:
             check_atlas(atlas)
+            note = space_note(atlas, found[0].space if found else settings.preprocessing.space)
+            if note and not request.dry_run:  # whose plan says so itself
+                LOGGER.warning("%s", note)
     if subjects and not settings.selection.skip_bids_validation:
         run_validator(request.bids_dir)
     return request, subjects, found

@@ -16,6 +16,10 @@ from bids_xai.decoding.splits import Fold, make_folds
 from bids_xai.errors import InputError
 
 Codes = npt.NDArray[np.int64]
+# What tables and maps have in the place of a class where a row is of all classes together.
+ALL_CLASSES = "all"
+# No class may be called so: neither as that row nor as what tables read as missing.
+TAKEN_NAMES = (ALL_CLASSES, "n/a", "nan", "NaN")
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ def make_design(
     Raises
     ------
     InputError
-        A class has no samples, there is one class, the folds cannot be made, or there is no such column.
+        A class has no samples or a name of :data:`TAKEN_NAMES`, there is one class, the folds cannot be made,
+        or there is no such column.
     """
     names = tuple(dict.fromkeys(classes)) or tuple(sorted(rows["class"].unique()))
     absent = [name for name in names if name not in set(rows["class"])]
@@ -147,6 +152,7 @@ def make_design(
             f"two or more of {', '.join(sorted(rows['class'].unique()))}",
             "change --classes, or run the participant level again with them",
         )
+    check_class_names(names, TAKEN_NAMES)
     kept = np.flatnonzero(rows["class"].isin(names)).astype(np.int64)
     chosen = rows.iloc[kept].reset_index(drop=True)
     codes = {name: code for code, name in enumerate(names)}
@@ -163,6 +169,31 @@ def make_design(
         blocks=None if exchange_within is None else _blocks(chosen, exchange_within),
     )
     return design, kept
+
+
+def check_class_names(classes: Sequence[str], taken: Sequence[str]) -> None:
+    """Refuse classes with the name of something else: a row or a map could be taken for the other.
+
+    Parameters
+    ----------
+    classes
+        Names of the classes.
+    taken
+        Names that results have for something else.
+
+    Raises
+    ------
+    InputError
+        A class has one of these names.
+    """
+    wrong = [name for name in classes if name in taken]
+    if wrong:
+        renamed = " ".join(f"class-{name.lower()}={name}" if name in wrong else name for name in classes)
+        raise InputError(
+            f"A class is called {wrong[0]!r}, which tables and maps keep for something else.",
+            f"a name other than {', '.join(taken)}",
+            f"rename it, at the participant level already: --classes {renamed}",
+        )
 
 
 def _codes(rows: pd.DataFrame, columns: list[str]) -> npt.NDArray[np.int64]:

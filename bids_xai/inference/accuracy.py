@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.decoding.scores import accuracy, class_accuracy
 from bids_xai.inference.group_bootstrap import N_DRAWS, group_mean_p
 from bids_xai.inference.permutation import p_value
@@ -16,7 +17,6 @@ from bids_xai.inference.prevalence import infer_prevalence
 from bids_xai.inference.sequential import sequential_p, stopped_at
 from bids_xai.inference.tail import COUNTED_FROM, tail_p
 
-ALL = "all"
 COUNTED, FITTED, SEQUENTIAL = "counted", "gpd", "sequential"
 # What the people's own permutations must be exchanged within, so that people are independent of each other.
 WITHIN_PEOPLE = ("subject", "run", "fold")
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 def accuracies(confusions: Counts, classes: Sequence[str]) -> dict[str, Floats]:
     """Return the accuracy of all samples and of every class by scope, for counts of shape (n_runs, C, C)."""
     by_class = class_accuracy(confusions)
-    return {ALL: accuracy(confusions), **{name: by_class[:, c] for c, name in enumerate(classes)}}
+    return {ALL_CLASSES: accuracy(confusions), **{name: by_class[:, c] for c, name in enumerate(classes)}}
 
 
 def accuracy_tests(
@@ -62,7 +62,7 @@ def accuracy_tests(
         {"scope": scope, "chance": 1 / len(classes), **_test(observed[scope], values, tail_fit, smallest)}
         for scope, values in chance.items()
     ]
-    mean, permuted = float(observed[ALL].mean()), chance[ALL]
+    mean, permuted = float(observed[ALL_CLASSES].mean()), chance[ALL_CLASSES]
     if exceedances and stopped_at(mean, permuted, exceedances) is not None:
         rows[0] |= {"p": sequential_p(mean, permuted, exceedances, len(permuted)), "p_by": SEQUENTIAL}
     return pd.DataFrame(rows)
@@ -92,6 +92,46 @@ def subject_tests(
     return pd.DataFrame(rows)
 
 
+def of_one_class(confusions: Counts) -> bool:
+    """Return whether every person's samples are of one class, for counts (n_runs, n_people, C, C).
+
+    Labels are then exchanged between people, and permuting says nothing of any one of them.
+    """
+    return bool(((confusions.sum(axis=(0, 3)) > 0).sum(axis=1) == 1).all())
+
+
+def misclassified_table(real: Counts, classes: Sequence[str], people: Sequence[str]) -> pd.DataFrame:
+    """Return of every person the share of the held-out decisions that were wrong.
+
+    Parameters
+    ----------
+    real
+        Confusion counts, shape (n_runs, n_people, n_classes, n_classes), of people of one class each
+        (:func:`of_one_class`).
+    classes, people
+        Names of the classes and labels of the people.
+
+    Returns
+    -------
+    DataFrame
+        One row per person, in their order: ``subject``, ``true``, ``predicted`` (the class that was given
+        most often, the first of equal ones), ``n_decisions`` (samples times repetitions) and
+        ``misclassified`` (share of the decisions that were wrong).
+    """
+    counts = real.sum(axis=0)
+    of_class = counts.sum(axis=2).argmax(axis=1)
+    decided = counts[np.arange(len(people)), of_class]
+    n_decisions = decided.sum(axis=1)
+    right = decided[np.arange(len(people)), of_class]
+    return pd.DataFrame({
+        "subject": list(people),
+        "true": [classes[code] for code in of_class],
+        "predicted": [classes[code] for code in decided.argmax(axis=1)],
+        "n_decisions": n_decisions,
+        "misclassified": 1 - right / n_decisions,
+    })  # fmt: skip
+
+
 def prevalence_table(
     real: Counts, null: Counts, classes: Sequence[str], rng: np.random.Generator
 ) -> pd.DataFrame:
@@ -114,7 +154,7 @@ def prevalence_table(
     """
     per_class = class_accuracy(real), class_accuracy(null)
     known = np.flatnonzero(np.all([np.isfinite(values).all(axis=(0, 1)) for values in per_class], axis=0))
-    parts = [_prevalence([ALL], accuracy(real)[..., None], accuracy(null)[..., None], rng)]
+    parts = [_prevalence([ALL_CLASSES], accuracy(real)[..., None], accuracy(null)[..., None], rng)]
     if len(known):
         names = [classes[number] for number in known]
         parts.append(_prevalence(names, per_class[0][..., known], per_class[1][..., known], rng))

@@ -15,6 +15,8 @@ from bids_xai.inference.accuracy import (
     accuracy_table,
     accuracy_tests,
     confusion_table,
+    misclassified_table,
+    of_one_class,
     prevalence_table,
     subject_tests,
 )
@@ -161,11 +163,14 @@ def summarize(
     tables = {
         "accuracy": accuracy_table(*of_all, classes),
         "accuracy_tests": accuracy_tests(*of_all, classes, tail_fit, smallest, exceedances),
-        "subject_tests": subject_tests(real.confusions, null.confusions, people, tail_fit, smallest),
         "confusion": confusion_table(*of_all, classes),
         "curves": _curves_table(real, second, *axes, alphas),
         "thresholds": _thresholds_table(maps, real, null, second, family, *axes, alphas),
     }
+    if of_one_class(real.confusions):
+        tables["misclassified"] = misclassified_table(real.confusions, classes, people)
+    else:
+        tables["subject_tests"] = subject_tests(real.confusions, null.confusions, people, tail_fit, smallest)
     if tail_fit == FITTED:
         tables["tails"] = _tails_table(counted, p_maps, len(null), *axes)
     if population is not None:

@@ -22,7 +22,7 @@ from nipype.interfaces.base import (
 from threadpoolctl import threadpool_limits
 
 from bids_xai.decoding.baselines import baseline_probabilities
-from bids_xai.decoding.design import Design
+from bids_xai.decoding.design import ALL_CLASSES, Design
 from bids_xai.decoding.network_scores import roc_table, score_table, summarise
 from bids_xai.inference.networks import score_tests
 from bids_xai.inference.permutation import smallest_p
@@ -163,7 +163,7 @@ def _null_scores(tables: Sequence[pd.DataFrame], design: Design, cv: str) -> pd.
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with its metrics as one word, and ``all`` for the class of scores of all classes."""
     metrics = table["metric"].str.replace("-", "_")
-    return table.assign(**{"metric": metrics, "class": table["class"].replace("", "all")})
+    return table.assign(**{"metric": metrics, "class": table["class"].replace("", ALL_CLASSES)})
 
 
 def save_tables(tables: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from bids_xai.reports.caveats_networks import network_caveats
 from bids_xai.reports.html import number
 from bids_xai.reports.results import Results
+from bids_xai.reports.verdict import verdict
 
 _PATTERN = "Haufe"
 
 
 def caveats(results: Results) -> list[str]:
     """Return what a reader must know before reading the maps, with citations."""
+    first = [text for text in [verdict(results)] if text]
     if results.of_networks:
-        return network_caveats(results)
+        return [*first, *network_caveats(results)]
     manifest = results.manifest
-    notes = _on_weights(results.methods)
+    notes = [*first, *_on_weights(results.methods)]
     if manifest.get("tail", "greater") == "greater":
         notes.append(
             "Thresholds are one-sided: only importance larger than under permutation is marked, so evidence "

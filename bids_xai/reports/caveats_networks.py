@@ -84,8 +84,8 @@ def _on_statistics(results: Results) -> list[str]:
     manifest = results.manifest
     if not manifest.get("n_permutations"):
         return [
-            "No networks were trained on permuted labels: neither scores nor heatmaps come with p-values, "
-            "and structure in a heatmap is no evidence that there is something to find."
+            "No networks were trained on permuted labels: structure in a heatmap is no evidence that there "
+            "is something to find."
         ]
     notes = [
         "p-values of voxels hold for each voxel by itself; over all voxels a fraction α passes by chance. "

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.stats import gaussian_kde
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.reports.style import GREY, NULL, REAL, figure_style, new_figure, shorten
 
 KINDS = {"null": ("permuted labels", NULL, -1), "real": ("true labels", REAL, 1)}
@@ -34,7 +35,7 @@ def accuracy_violins(accuracy: pd.DataFrame, classes: list[str], chance: float) 
         One place per scope; half violins side by side, mean and SD as dot and bar and in figures (%).
         The look of figure 2 of Gotsopoulos et al. (2018).
     """
-    scopes = ["all", *classes]
+    scopes = [ALL_CLASSES, *classes]
     figure = new_figure(min(13.0, 2.6 + 1.0 * len(scopes)), 4.4)
     axes = figure.subplots()
     top = 0.0

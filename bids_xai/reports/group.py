@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.reports.brains import map_section, univariate_section
 from bids_xai.reports.caveats import caveats
 from bids_xai.reports.curves import reproducibility_curves
@@ -31,7 +32,8 @@ from bids_xai.reports.networks import network_sections
 from bids_xai.reports.people import marks_explained, p_text, people_parts
 from bids_xai.reports.references import REFERENCES, with_authors
 from bids_xai.reports.regions import region_section
-from bids_xai.reports.results import Results, load_results, write_whole
+from bids_xai.reports.results import Results, load_results, overall_row, write_whole
+from bids_xai.reports.verdict import folded_at_chance, verdict_blocks
 
 _MOST_SUBJECTS = 40
 
@@ -76,10 +78,14 @@ def _softmax_sections(results: Results, gallery: Gallery) -> list[Section]:
         Section("summary", "Summary", _summary(results)),
         Section("accuracy", "Accuracy", _accuracy(results, gallery)),
         Section("confusion", "Confusion", _confusion(results, gallery)),
-        Section("maps", "Importance maps", map_section(results, gallery)),
-        Section("reproducibility", "Reproducibility", _reproducibility(results, gallery)),
+        Section("maps", "Importance maps", folded_at_chance(results, map_section(results, gallery), "Maps")),
+        Section(
+            "reproducibility",
+            "Reproducibility",
+            folded_at_chance(results, _reproducibility(results, gallery), "Curves"),
+        ),
         Section("univariate", "Univariate", univariate_section(results, gallery)),
-        Section("regions", "Regions", region_section(results, gallery)),
+        Section("regions", "Regions", folded_at_chance(results, region_section(results, gallery), "Regions")),
     ]
 
 
@@ -96,11 +102,9 @@ def _subtitle(results: Results) -> str:
 
 def _summary(results: Results) -> list[Any]:
     manifest = results.manifest
-    blocks: list[Any] = []
-    tests = results.table("accuracy_tests")
-    overall = tests[tests["scope"] == "all"] if len(tests) else tests
-    if len(overall):
-        row = overall.iloc[0]
+    blocks: list[Any] = verdict_blocks(results)
+    row = overall_row(results.table("accuracy_tests"))
+    if row is not None:
         blocks.append(
             Text(
                 f"Held-out samples were classified with a mean accuracy of {percent(row['mean'])} (chance "
@@ -178,7 +182,7 @@ def _accuracy(results: Results, gallery: Gallery) -> list[Any]:
         return [picture]
     rows = [
         [
-            "all classes" if row["scope"] == "all" else row["scope"],
+            "all classes" if row["scope"] == ALL_CLASSES else row["scope"],
             *(percent(row[name]) for name in ("chance", "mean", "sd", "null_mean", "null_sd", "null_max")),
             p_text(row),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.reports.html import listed, number
 from bids_xai.reports.methods_preproc import modality_of
 from bids_xai.reports.results import Results
@@ -79,7 +80,7 @@ def population_text(results: Results) -> str:
     table = results.table("prevalence")
     if not len(table):
         return ""
-    row = table[table["scope"] == "all"].iloc[0]
+    row = table[table["scope"] == ALL_CLASSES].iloc[0]
     return (
         "The mean accuracy over subjects was compared with that of "
         f"{number(row['n_draws'])} groups, each of one permutation of every subject [@stelzer2013] "

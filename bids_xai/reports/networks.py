@@ -12,6 +12,7 @@ from bids_xai.reports.networks_survivors import survival_blocks
 from bids_xai.reports.networks_training import training_blocks
 from bids_xai.reports.networks_trust import robustness_blocks, trust_blocks
 from bids_xai.reports.results import Results
+from bids_xai.reports.verdict import folded_at_chance
 
 
 def network_sections(results: Results, gallery: Gallery) -> list[Section]:
@@ -33,10 +34,18 @@ def network_sections(results: Results, gallery: Gallery) -> list[Section]:
         Section("summary", "Summary", summary_blocks(results)),
         Section("scores", "Scores", score_blocks(results, gallery)),
         Section("training", "Training", training_blocks(results, gallery)),
-        Section("explanations", "Explanations", explanation_blocks(results, gallery)),
-        Section("survivors", "What survives permutation", survival_blocks(results, gallery)),
+        Section(
+            "explanations",
+            "Explanations",
+            folded_at_chance(results, explanation_blocks(results, gallery), "Heatmaps"),
+        ),
+        Section(
+            "survivors",
+            "What survives permutation",
+            folded_at_chance(results, survival_blocks(results, gallery), "Heatmaps"),
+        ),
         Section("trust", "Trust", trust_blocks(results, gallery)),
-        Section("regions", "Regions", region_blocks(results, gallery)),
+        Section("regions", "Regions", folded_at_chance(results, region_blocks(results, gallery), "Regions")),
         Section("robustness", "Robustness", robustness_blocks(results, gallery)),
         Section("similarity", "Similarity", similarity_blocks(results, gallery)),
     ]

@@ -15,6 +15,7 @@ from bids_xai.reports.networks_charts import METRICS, region_bars
 from bids_xai.reports.networks_explanations import title_of
 from bids_xai.reports.networks_fingerprints import fingerprint_blocks
 from bids_xai.reports.networks_maps import group_name
+from bids_xai.reports.regions import space_alert
 from bids_xai.reports.results import Results
 
 MOST_REGIONS = 25
@@ -27,7 +28,8 @@ def region_blocks(results: Results, gallery: Gallery) -> list[Any]:
     for path, table in results.region_tables():
         for atlas, rows in table.groupby("atlas", sort=False) if len(table) else ():
             found = _atlas_blocks(results, gallery, path, str(atlas), rows)
-            blocks.append(Part(f"regions-{slug(str(atlas))}", str(atlas), found))
+            parts = [*space_alert(results, str(atlas)), *found]
+            blocks.append(Part(f"regions-{slug(str(atlas))}", str(atlas), parts))
     parts = (
         Part("regions-overlap", "Overlap between trainings", _overlap(results)),
         Part("regions-method-overlap", "Overlap between explanations", _method_overlap(results)),

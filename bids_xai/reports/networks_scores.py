@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.reports.figures import confusion_matrices
 from bids_xai.reports.html import Gallery, Table, Text, count, listed, number, percent
 from bids_xai.reports.networks_curves import roc_curves
+from bids_xai.reports.people import misclassified_parts
 from bids_xai.reports.results import Results
 
 NETWORK = "network"
@@ -76,7 +78,7 @@ def _overall(tests: pd.DataFrame) -> pd.Series | None:
 def _of_all(table: pd.DataFrame) -> pd.Series:
     if "class" not in table:
         return pd.Series(True, index=table.index)
-    return table["class"].isna() | (table["class"] == "all")
+    return table["class"].isna() | (table["class"] == ALL_CLASSES)
 
 
 def group_sizes(results: Results) -> dict[str, int]:
@@ -97,13 +99,6 @@ def group_sizes(results: Results) -> dict[str, int]:
         sizes |= {"TP": int((ill & right).sum()), "FN": int((ill & ~right).sum())}
         sizes |= {"TN": int((~ill & right).sum()), "FP": int((~ill & ~right).sum())}
     return sizes
-
-
-def is_significant(results: Results) -> bool | None:
-    """Return whether the balanced accuracy is above that of permuted labels; None: not tested."""
-    score = main_score(results)
-    p = None if score is None else score.get("p")
-    return None if p is None or pd.isna(p) else bool(p <= SIGNIFICANT)
 
 
 def score_blocks(results: Results, gallery: Gallery) -> list[Any]:
@@ -130,6 +125,7 @@ def score_blocks(results: Results, gallery: Gallery) -> list[Any]:
         )
         figure = confusion_matrices(rate, results.classes)
         blocks.append(gallery.drawing(figure, "confusion", "Confusion matrix", caption))
+        blocks += misclassified_parts(misclassified_of(predictions))
     return blocks
 
 
@@ -150,6 +146,33 @@ def confusion_of(predictions: pd.DataFrame) -> pd.DataFrame:
     rates = counts.div(counts.sum(axis=1), axis=0).groupby("true").mean()
     rows = rates.reset_index().melt(id_vars="true", var_name="predicted", value_name="rate")
     return rows.assign(kind="real")
+
+
+def misclassified_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return of every participant the share of wrong decisions, if each is of one class; else an empty table.
+
+    Parameters
+    ----------
+    predictions
+        Columns subject, true, predicted and ``probability_<class>``; a row per held-out sample of a run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See :func:`bids_xai.reports.people.misclassified_parts`.
+    """
+    if (predictions.groupby("subject")["true"].nunique() > 1).any():
+        return pd.DataFrame()
+    own = [row[f"probability_{row['true']}"] for _, row in predictions.iterrows()]
+    rows = predictions.assign(wrong=predictions["true"] != predictions["predicted"], own=own)
+    groups = rows.groupby("subject")
+    return pd.DataFrame({
+        "true": groups["true"].first(),
+        "predicted": groups["predicted"].agg(lambda values: values.mode().iloc[0]),
+        "n_decisions": groups.size(),
+        "misclassified": groups["wrong"].mean(),
+        "probability": groups["own"].mean(),
+    }).reset_index()  # fmt: skip
 
 
 def _score_table(results: Results) -> list[Any]:
@@ -235,7 +258,7 @@ def _metric(name: str) -> str:
 
 
 def _class(value: Any) -> str:
-    return "all" if value is None or pd.isna(value) else str(value)
+    return ALL_CLASSES if value is None or pd.isna(value) else str(value)
 
 
 def _score(metric: str, value: Any) -> str:

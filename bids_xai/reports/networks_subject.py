@@ -15,12 +15,18 @@ from bids_xai.reports.html import Gallery, Part, Table, Text, count, number, per
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
 from bids_xai.reports.networks_explanations import title_of
 from bids_xai.reports.networks_maps import filled_cuts, in_units, peak_position, peak_text
-from bids_xai.reports.networks_scores import is_significant
 from bids_xai.reports.results import Results, load_image, load_results
 from bids_xai.reports.slices import SliceView
+from bids_xai.reports.verdict import folded_at_chance, verdict_blocks
 
 MOST_IMAGES = 8
 _SAME_PLACE = 1e-3
+_INTRODUCTION = (
+    "Heatmaps of networks that were not trained on these images, over the subject's own image. Each strip "
+    "has its own colour scale, from minus to plus the 99.5th percentile of the absolute values (from 0 where "
+    "no value is negative); colours fade towards 0. Right is right. What the group level says of scores and "
+    "trust holds for every one of them."
+)
 
 
 def subject_explanations(out_dir: Path, subject: str, gallery: Gallery) -> list[Any]:
@@ -55,14 +61,14 @@ def subject_explanations(out_dir: Path, subject: str, gallery: Gallery) -> list[
             images[(*named, str(entry.get("volume") or 0))].append(entry)
     if not images:
         return []
-    blocks: list[Any] = [Text(_introduction(results))]
+    blocks: list[Any] = [Text(_INTRODUCTION)]
     if len(images) > MOST_IMAGES:
         blocks.append(Text(f"The first {MOST_IMAGES} of {count(len(images), 'explained image')} are shown."))
     for place, (key, entries) in enumerate(list(images.items())[:MOST_IMAGES], 1):
         title = _title(key, entries[0], place if len(images) > 1 else 0)
         part = _image_blocks(results, entries, gallery, place)
         blocks.append(Part(f"explanations-{place}", title, part))
-    return blocks
+    return [*verdict_blocks(results), *folded_at_chance(results, blocks, "Heatmaps")]
 
 
 def _results(out_dir: Path) -> Results | None:
@@ -72,20 +78,6 @@ def _results(out_dir: Path) -> Results | None:
         # Pages of the participant level do not need the group level.
         return None
     return results if results.of_networks else None
-
-
-def _introduction(results: Results) -> str:
-    warning = (
-        " The scores of these networks are not significantly above chance: their heatmaps may mean nothing."
-        if is_significant(results) is False
-        else ""
-    )
-    return (
-        "Heatmaps of networks that were not trained on these images, over the subject's own image. Each "
-        "strip has its own colour scale, from minus to plus the 99.5th percentile of the absolute values "
-        "(from 0 where no value is negative); colours fade towards 0. Right is right. What the group "
-        f"level says of scores and trust holds for every one of them.{warning}"
-    )
 
 
 def _title(key: tuple[str, ...], entry: Mapping[str, Any], place: int) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 from bids_xai.reports.html import Alert, Facts, Table, Text, count, number, percent, plain
 from bids_xai.reports.networks_explanations import title_of
-from bids_xai.reports.networks_scores import SIGNIFICANT, is_significant, main_score
+from bids_xai.reports.networks_scores import main_score
 from bids_xai.reports.results import Results
+from bids_xai.reports.verdict import above_chance, verdict_blocks
 
 FEWEST_PEOPLE = 20
 _EARLY = 3  # epochs
@@ -18,7 +19,7 @@ _ONE_SIDED = 1.645  # standard deviations, for a level of .05
 def summary_blocks(results: Results) -> list[Any]:
     """Return what the page says first: the score and what it allows to conclude, then the facts."""
     manifest = results.manifest
-    blocks: list[Any] = [Text(text) for text in [_score_sentence(results)] if text]
+    blocks = verdict_blocks(results) + [Text(text) for text in [_score_sentence(results)] if text]
     blocks += [Alert(text, "warning") for text in conclusions(results)]
     failed = manifest.get("failed_subjects") or []
     if failed:
@@ -47,7 +48,7 @@ def _score_sentence(results: Results) -> str:
         f"Held-out samples were classified with a balanced accuracy of {percent(score['mean'])} (chance "
         f"{percent(results.manifest['chance'])}"
     )
-    if is_significant(results) is None:
+    if above_chance(results) is None:
         return f"{start}). No permutations: no p-value."
     return (
         f"{start}; permuted labels {percent(score.get('null_mean'))}, at most "
@@ -73,19 +74,6 @@ def conclusions(results: Results) -> list[str]:
             f"{_EARLY} epochs, and held-out samples were classified at chance. The explanations below are of "
             "networks that tell nothing apart."
         )
-    if is_significant(results) is False:
-        score = main_score(results) or {}
-        reach = results.manifest.get("smallest_p")
-        short = (
-            f" With {count(score.get('n_permutations'), 'permutation')} no p below {number(reach)} was "
-            "within reach."
-            if reach is not None and reach > SIGNIFICANT
-            else ""
-        )
-        notes.append(
-            f"The balanced accuracy is not significantly above chance (p = {number(float(score['p']))})."
-            f"{short} The explanations below are of networks that may have learnt nothing about the classes."
-        )
     return notes
 
 
@@ -98,9 +86,9 @@ def learnt_nothing(results: Results) -> bool:
     trainings, score = results.table("trainings"), main_score(results)
     if score is None or "best_epoch" not in trainings or not (trainings["best_epoch"] <= _EARLY).all():
         return False
-    significant = is_significant(results)
-    if significant is not None:
-        return not significant
+    above = above_chance(results)
+    if above is not None:
+        return not above
     chance = float(results.manifest["chance"])
     predictions = results.table("predictions")
     n = predictions["sample"].nunique() if "sample" in predictions else results.manifest.get("n_samples")

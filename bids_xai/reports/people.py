@@ -6,15 +6,68 @@ from typing import Any
 
 import pandas as pd
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.reports.figures import subject_accuracies
 from bids_xai.reports.html import Fold, Gallery, Part, Table, Text, count, number, percent
 from bids_xai.reports.results import Results
 
+_MOST_SHOWN = 25
+
 
 def people_parts(results: Results, gallery: Gallery) -> list[Any]:
-    """Return the accuracies of the people against their own null, and the inference to the population."""
-    tests = results.table("subject_tests")
-    return [*_subjects(results, tests, gallery), *_population(results)] if len(tests) else []
+    """Return what is said of single participants, and the inference to the population.
+
+    Where each participant is of one class, who was misclassified; else their accuracies against their own
+    null.
+    """
+    tests, wrong = results.table("subject_tests"), results.table("misclassified")
+    parts = _subjects(results, tests, gallery) if len(tests) else []
+    return [*parts, *misclassified_parts(wrong), *(_population(results) if len(tests) or len(wrong) else [])]
+
+
+def misclassified_parts(table: pd.DataFrame) -> list[Part]:
+    """Return who was misclassified when held out, the most often first; nothing without a table.
+
+    Parameters
+    ----------
+    table
+        One row per participant: ``subject``, ``true``, ``predicted``, ``n_decisions``, ``misclassified``
+        (:func:`bids_xai.inference.accuracy.misclassified_table`), and where it is known ``probability``,
+        the mean probability of the true class.
+    """
+    if not len(table):
+        return []
+    ordered = table.sort_values(["misclassified", "subject"], ascending=[False, True], kind="stable")
+    mostly, ever = ordered["misclassified"] > 0.5, ordered["misclassified"] > 0
+    header = ["Participant", "True class", "Predicted most often", "Misclassified", "Decisions"]
+    known = "probability" in table
+    rows = [
+        [
+            f"sub-{row['subject']}",
+            str(row["true"]),
+            str(row["predicted"]),
+            percent(row["misclassified"]),
+            number(int(row["n_decisions"])),
+            *([percent(row["probability"])] if known else []),
+        ]
+        for _, row in ordered.iterrows()
+    ]
+    header += ["Mean probability of the true class"] if known else []
+    caption = (
+        "Share of the held-out decisions (samples times repetitions) about a participant that were wrong. "
+        "Each participant is of one class, so that permuted labels say nothing of any one of them: there is no p."
+    )
+    text = (
+        f"{number(int(mostly.sum()))} of {count(len(table), 'participant')} were misclassified in more than "
+        f"half of the decisions about them, {number(int(ever.sum()))} at least once."
+    )
+    shown = rows[: min(int(ever.sum()), _MOST_SHOWN)]
+    blocks: list[Any] = [Text(text)]
+    if shown:
+        blocks.append(Table(header, shown, caption))
+    if len(shown) < len(rows):
+        blocks.append(Fold("All participants", [Table(header, rows, caption)]))
+    return [Part("misclassified", "Who was misclassified", blocks)]
 
 
 def p_text(row: Any) -> str:
@@ -63,7 +116,7 @@ def _population(results: Results) -> list[Any]:
         if not reason:
             return []
         return [Part("population", "Population", [Text(f"No inference to the population: {reason}.")])]
-    overall = table[table["scope"] == "all"].iloc[0]
+    overall = table[table["scope"] == ALL_CLASSES].iloc[0]
     share = (
         f"more than {percent(overall['prevalence'])} of the population are above chance (at the level .05)"
         if pd.notna(overall["prevalence"])
@@ -78,7 +131,7 @@ def _population(results: Results) -> list[Any]:
     header = ["", "Mean", "p (mean)", "Minimum", "p (global null)", "p (majority null)", "Prevalence above"]
     rows = [
         [
-            "all classes" if row["scope"] == "all" else row["scope"],
+            "all classes" if row["scope"] == ALL_CLASSES else row["scope"],
             percent(row["mean"]),
             number(float(row["p_mean"])),
             percent(row["minimum"]),

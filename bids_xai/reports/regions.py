@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from bids_xai.reports.curves import region_heatmap
-from bids_xai.reports.html import Fold, Gallery, Part, Table, Text, number, slug
+from bids_xai.reports.html import Alert, Fold, Gallery, Part, Table, Text, number, slug
 from bids_xai.reports.results import Results
 
 _MOST_REGIONS, _MOST_ROWS = 25, 10
@@ -24,12 +24,18 @@ def region_section(results: Results, gallery: Gallery) -> list[Any]:
         if len(rows):
             table = _with_unique_names(rows)
             atlas = str(table["atlas"].iloc[0])
-            blocks.append(
-                Part(f"regions-{slug(atlas)}", atlas, _atlas_blocks(results, gallery, path, table, atlas))
-            )
+            found = _atlas_blocks(results, gallery, path, table, atlas)
+            blocks.append(Part(f"regions-{slug(atlas)}", atlas, [*space_alert(results, atlas), *found]))
     if not blocks:
         return [Text("No atlas was asked for (--atlas).")]
     return blocks
+
+
+def space_alert(results: Results, atlas: str) -> list[Alert]:
+    """Return what is wrong with an atlas on maps in another space; nothing where both are in one."""
+    entries = results.manifest.get("atlases") or []
+    notes = dict.fromkeys(entry["note"] for entry in entries if entry["name"] == atlas and entry["note"])
+    return [Alert(note, "warning") for note in notes]
 
 
 def leading_regions(table: pd.DataFrame, most: int) -> list[str]:
@@ -92,10 +98,12 @@ def _class_table(rows: pd.DataFrame, methods: list[str], class_: str) -> Table:
         best = str(region["n_above"].idxmax())
         peak = dict(region.loc[best].items())
         place = ", ".join(f"{_whole(peak[key])}" for key in ("peak_x", "peak_y", "peak_z"))
-        body.append([name, number(first["n_voxels"]), *cells, f"{place} ({best})"])
+        shown = f"{place} ({best})" if peak["n_above"] > 0 else "–"
+        body.append([name, number(first["n_voxels"]), *cells, shown])
     caption = (
         f"{class_}: voxels above threshold, and in brackets the density (mean importance per voxel); last "
-        "column: peak (x, y, z in mm) of the measure with most voxels above threshold."
+        "column: peak (x, y, z in mm) above threshold of the measure with most voxels above threshold; “–” "
+        "where no voxel of the region is."
     )
     return Table(["Region", "Voxels", *methods, "Peak"], body, caption)
 

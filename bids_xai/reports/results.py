@@ -14,6 +14,7 @@ import pandas as pd
 from nibabel.filebasedimages import ImageFileError
 
 from bids_xai.atomic import whole_file
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.errors import InputError
 from bids_xai.tables import read_frame
 from bids_xai.text_files import read_json_object
@@ -125,6 +126,12 @@ class Results:
         """Return the image under a key of the manifest (``mask``, ``background``), or None."""
         relative = self.manifest.get(key)
         return load_image(self.group_dir / relative) if relative else None
+
+
+def overall_row(tests: pd.DataFrame) -> pd.Series | None:
+    """Return the row of a table by ``scope`` that is of all classes together; None where there is none."""
+    rows = tests[tests["scope"] == ALL_CLASSES] if len(tests) else tests
+    return rows.iloc[0] if len(rows) else None
 
 
 def load_results(out_dir: Path | str) -> Results:

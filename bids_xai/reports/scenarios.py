@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_xai.decoding.design import ALL_CLASSES
 from bids_xai.errors import InputError
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.inference.recovery import MEAN, T_TEST
@@ -139,7 +140,7 @@ def _summary(scenarios: list[ScenarioResults]) -> list[Any]:
     rows = []
     for results in scenarios:
         tests, found = results.table("accuracy_tests"), results.table("discoveries")
-        overall = tests[tests["scope"] == "all"].iloc[0]
+        overall = tests[tests["scope"] == ALL_CLASSES].iloc[0]
         t_test = found[(found["method"] == T_TEST) & (found["class"] != MEAN)]
         corrected = t_test[
             (t_test["criterion"] == "FWER") & np.isclose(t_test["alpha"], t_test["alpha"].max())

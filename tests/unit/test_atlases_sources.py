@@ -11,6 +11,7 @@ import pytest
 
 from bids_xai.atlases import ATLASES
 from bids_xai.atlases.sources import PROBABILITY_THRESHOLD, check_atlas, load_atlas, most_probable
+from bids_xai.atlases.spaces import described_atlas, space_note
 from bids_xai.errors import InputError
 
 PROBABILISTIC = {"harvard-oxford", "juelich"}
@@ -47,7 +48,7 @@ def test_packaged_atlas_is_there_and_says_where_it_comes_from(name):
     check_atlas(name)
     source = ATLASES[name].load()
     assert source.name == name
-    assert source.space
+    assert ATLASES[name].space
     assert source.licence
     assert ATLASES[name].source
 
@@ -221,3 +222,31 @@ def test_truncated_images_are_refused(tmp_path, rng, shape):
     (tmp_path / "b.nii").write_text("no image")
     with pytest.raises(InputError, match="cannot be read"):
         check_atlas(tmp_path / "b.nii")
+
+
+@pytest.mark.parametrize(
+    ("atlas", "space", "words"),
+    [
+        ("aal", "MNI152NLin6Asym", "aal is in MNIColin27, the maps are in MNI152NLin6Asym: these are"),
+        ("aal", "MNIColin27", ""),
+        ("aal", None, "aal is in MNIColin27, the maps are in no named space (native)"),
+        ("harvard-oxford", "MNI152NLin6Asym", ""),
+        ("harvard-oxford", "MNI152NLin6ASym", ""),
+        ("harvard-oxford", "MNI152NLin2009cAsym", "these templates differ by some millimetres"),
+        ("destrieux", "MNI152NLin2009cAsym", "does not say in which of its versions"),
+        ("destrieux", "IXI549Space", "these are different brains"),
+        ("/x/tpl-MNI152NLin6Asym_atlas-Schaefer2018_dseg.nii.gz", "MNI152NLin6Asym", ""),
+        ("/x/tpl-MNI152NLin6Asym_atlas-S_dseg.nii.gz", "MNI152NLin2009cAsym", "atlas S is in MNI152NLin6"),
+        ("/x/tpl-MNI152NLin6Asym_space-MNIColin27_atlas-S_dseg.nii.gz", "MNIColin27", ""),
+        ("/x/mine.nii.gz", "MNIColin27", "atlas mine does not say its space, the maps are in MNIColin27"),
+        ("/x/mine.nii.gz", None, "in a space that its file name does not say"),
+    ],
+)  # fmt: skip
+def test_an_atlas_is_compared_with_the_space_of_the_maps(atlas, space, words):
+    note = space_note(atlas, space)
+    assert words in note
+    assert bool(note) == bool(words)
+
+
+def test_an_atlas_is_described_as_it_is_read():
+    assert described_atlas("aal") == ("aal", load_atlas("aal").space)

@@ -13,6 +13,7 @@ from bids_xai.attribution.heatmaps import (
     mean_over_runs,
     run_means,
 )
+from bids_xai.errors import InputError
 
 
 def test_explained_class_is_one_for_everyone_or_each_samples_own() -> None:
@@ -83,3 +84,13 @@ def test_heatmaps_of_one_key_are_averaged_over_folds(rng: np.random.Generator) -
     assert found[0] == pytest.approx(first[:, 0])
     assert found[1] == pytest.approx((first[:, 1] + second[:, 0] + second[:, 2]) / 3, abs=1e-6)
     assert found[2] == pytest.approx(second[:, 1])
+
+
+@pytest.mark.parametrize(
+    "classes", [("TP", "control"), ("correct", "a", "b"), ("true", "false"), ("a", "b", "predicted")]
+)
+def test_a_class_with_the_name_of_another_group_is_refused(classes: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="which tables and maps keep for something else"):
+        group_names(classes)
+    # Names that only other numbers of classes need are free.
+    assert group_names(("correct", "wrong"))[:2] == ("correct", "wrong")

@@ -127,6 +127,8 @@ def test_classes_are_checked_against_the_files(tmp_path):
         resolve_classes([path], classes=("face", "hose"))
     with pytest.raises(InputError, match="Only 1 class"):
         resolve_classes([path], classes=("face",))
+    with pytest.raises(InputError, match="A class is called 'all'"):
+        resolve_classes([write(tmp_path, "0\t2\tall\n4\t2\thouse\n")])
 
 
 def test_events_keep_their_row_number(tmp_path):

@@ -100,3 +100,10 @@ def test_blocks_that_the_samples_lack_are_refused() -> None:
     table.loc[table["subject"] == "02", "site"] = None
     with pytest.raises(InputError, match=r"12 of 36 samples have no level \(sub-02\)"):
         make_design(table, exchange_within="site")
+
+
+@pytest.mark.parametrize("name", ["all", "nan", "n/a"])
+def test_a_class_with_the_name_of_another_row_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"'{name}'(.|\n)*--classes face class-{name}={name}"):
+        make_design(rows().replace({"house": name}), classes=("face", name))
+    assert make_design(rows().replace({"house": "All"}), classes=("face", "All"))[0].classes[1] == "All"

@@ -8,6 +8,8 @@ import pytest
 from bids_xai.decoding.scores import accuracy, class_accuracy
 from bids_xai.inference.accuracy import (
     accuracy_tests,
+    misclassified_table,
+    of_one_class,
     prevalence_table,
     subject_tests,
     why_no_prevalence,
@@ -51,6 +53,28 @@ def test_every_person_is_compared_with_the_own_permutations(runs):
         np.testing.assert_allclose(table.loc[name, list(expected)].astype(float), list(expected.values()))
     assert set(table["p_by"]) == {"counted"}
     assert table["p"].nunique() > 1
+
+
+def test_who_is_of_one_class_is_counted_as_a_loop_counts(rng):
+    true, n_runs = [0, 2, 1, 2], 7
+    real = np.zeros((n_runs, len(PEOPLE), 3, 3), dtype=np.int64)
+    decisions = rng.integers(0, 3, (n_runs, len(PEOPLE), 2))
+    decisions[:, 0] = 0
+    for run, person, sample in np.ndindex(decisions.shape):
+        real[run, person, true[person], decisions[run, person, sample]] += 1
+    assert of_one_class(real)
+    table = misclassified_table(real, CLASSES, PEOPLE)
+    assert table["subject"].tolist() == list(PEOPLE)
+    for person, row in table.iterrows():
+        own = decisions[:, person].ravel().tolist()
+        assert row["true"] == CLASSES[true[person]]
+        assert row["n_decisions"] == len(own) == 14
+        assert row["misclassified"] == pytest.approx(sum(d != true[person] for d in own) / len(own))
+        most = max(own.count(code) for code in range(3))
+        assert own.count(CLASSES.index(row["predicted"])) == most
+    assert table["misclassified"][0] == 0
+    real[0, 1, 0, 1] += 1
+    assert not of_one_class(real)
 
 
 def test_overall_accuracy_is_that_of_all_people_together(runs):

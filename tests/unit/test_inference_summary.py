@@ -88,6 +88,7 @@ def test_the_population_is_inferred_on_request(given):
     tables = summary_of(given).tables
     assert not {"prevalence", "tails"} & set(tables)
     assert tables["subject_tests"]["subject"].tolist() == list(PEOPLE)
+    assert "misclassified" not in tables
     again = [summary_of(given, population=np.random.default_rng(5)).tables["prevalence"] for _ in range(2)]
     assert again[0].equals(again[1])
     assert again[0]["scope"].tolist() == ["all", *CLASSES]

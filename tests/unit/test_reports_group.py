@@ -194,3 +194,78 @@ def test_where_p_values_come_from_is_marked(tmp_path):
     assert text.count("0.00498†</td>") == 1
     assert "† from a generalised Pareto distribution" in text
     assert "‡ h/l, permuting having stopped" in text
+
+
+@pytest.mark.parametrize("p", [0.051, 0.6])
+def test_maps_of_a_classifier_at_chance_are_folded_and_said_to_mean_nothing(tmp_path, p):
+    make_output(tmp_path, n_classes=2, methods=("OD",))
+    path = tmp_path / "group" / "accuracytests_table.tsv"
+    table = read_table(path)
+    table.assign(p=[p, 0.01, 0.01]).to_csv(path, sep="\t", index=False)
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    summary = text.split('<section id="summary"')[1].split("</section>")[0]
+    first = re.sub(r"<[^>]+>", "", summary.partition("</h2>")[2]).split(".  ")[0].strip()
+    assert first.startswith(
+        f"The accuracy is not above chance (p = {p}), and the maps are not to be interpreted"
+    )
+    for section in ("maps", "regions", "reproducibility"):
+        shown = text.split(f'<section id="{section}"')[1].split("</section>")[0]
+        before, folds, within = shown.partition("<details>")
+        assert "not to be interpreted" in before
+        assert "<figure>" not in before
+        assert "<figure>" in within
+        assert folds
+    notes = text.split("Notes on interpretation")[1]
+    assert "not to be interpreted" in notes
+
+
+def test_maps_of_a_classifier_above_chance_are_not_folded(text):
+    assert "not above chance" not in text
+    assert "<figure>" in text.split('<section id="maps"')[1].partition("<details>")[0]
+
+
+def test_regions_without_a_voxel_above_threshold_have_no_peak_and_spaces_are_compared(tmp_path):
+    make_output(tmp_path, n_classes=2, methods=("OD",))
+    path = tmp_path / "group" / "results.json"
+    manifest = json.loads(path.read_text())
+    note = "The atlas aal is in MNIColin27, the maps are in MNI152NLin2009aSym"
+    manifest["atlases"] = [{"name": "aal", "space": "MNIColin27", "note": note}]
+    path.write_text(json.dumps(manifest))
+    table = read_table(tmp_path / "group" / "regions_table.tsv")
+    table["n_above"] = 0
+    table.loc[table["index"] == 7, "n_above"] = 3
+    peaks = ["peak", "peak_x", "peak_y", "peak_z"]
+    table.loc[table["index"] != 7, peaks] = float("nan")
+    table.to_csv(tmp_path / "group" / "regions_table.tsv", sep="\t", index=False, na_rep="n/a")
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    regions = text.split('<section id="regions"')[1].split("</section>")[0]
+    assert note in regions
+    assert "in MNIColin27" in text.split('id="methods"')[1]
+    rows = re.findall(
+        r'<th scope="row">Temporal_Pole_Superior_part_(\d+)_L</th>.*?<td>([^<]*)</td></tr>', regions
+    )
+    assert {place for index, place in rows if index == "7"} == {"−20, 4, 8 (OD)"}
+    assert {place for index, place in rows if index != "7"} == {"–"}
+
+
+def test_who_was_misclassified_is_shown_where_participants_are_of_one_class(tmp_path):
+    make_output(tmp_path, n_classes=2, methods=("OD",), atlas=False)
+    path = tmp_path / "group" / "results.json"
+    manifest = json.loads(path.read_text())
+    del manifest["tables"]["subject_tests"]
+    manifest["tables"]["misclassified"] = "misclassified_table.tsv"
+    path.write_text(json.dumps(manifest))
+    rows = ["subject\ttrue\tpredicted\tn_decisions\tmisclassified"]
+    rows += [f"{n:02d}\tface\t{'house' if n == 3 else 'face'}\t20\t{share}"
+             for n, share in enumerate((0, 0.25, 0, 0.9), 0)]  # fmt: skip
+    (tmp_path / "group" / "misclassified_table.tsv").write_text("\n".join(rows) + "\n")
+    text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    part = text.split('id="misclassified"')[1]
+    assert (
+        "1 of 4 participants were misclassified in more than half of the decisions about them, 2 at" in part
+    )
+    shown = re.findall(r'<th scope="row">sub-(\d+)</th>', part.partition("<details>")[0])
+    assert shown == ["03", "01"]
+    assert "<td>face</td><td>house</td><td>90.0 %</td><td>20</td>" in part
+    assert "with p ≤ 0.05" not in text
+    assert "No inference to the population" in text

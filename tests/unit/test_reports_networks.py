@@ -15,6 +15,7 @@ from test_reports_networks_output import change, make_networks, words_of
 from bids_xai.errors import InputError
 from bids_xai.reports import write_group_report, write_subject_report
 from bids_xai.reports.networks_subject import MOST_IMAGES
+from bids_xai.reports.results import read_table
 
 SECTIONS = ["Summary", "Scores", "Training", "Explanations", "What survives permutation", "Trust", "Regions",
             "Robustness", "Similarity", "Methods", "Warnings", "Settings"]  # fmt: skip
@@ -27,6 +28,21 @@ def sections_of(text):
 
 def manifest_of(out):
     return json.loads((out / "group" / "results.json").read_text(encoding="utf-8"))
+
+
+def section_of(text, anchor):
+    return text.split(f'<section id="{anchor}"')[1].split("</section>")[0]
+
+
+def outside_folds(text, anchor):
+    """Return what of a section is seen before anything is unfolded (folds lie at its end)."""
+    return section_of(text, anchor).partition("<details>")[0]
+
+
+def first_block(text):
+    """Return the first block of the summary, without tags."""
+    (block,) = re.findall(r"</h2>\s*<(?:div|p)[^>]*>(.*?)</(?:div|p)>", section_of(text, "summary"))
+    return block
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +90,27 @@ def test_summary_gives_the_score_with_its_p(out, text):
     assert f"balanced accuracy of {100 * float(row['mean']):.1f} %" in words
     assert "p = 0.025 in 39 permutations" in words
     assert "too small to conclude" not in words
-    assert "not significantly above chance" not in words
+    assert "not above chance" not in words
+    assert "<details><summary>Heatmaps" not in text
 
 
 def test_small_samples_and_chance_are_said_to_be_so(tmp_path):
     out = make_networks(tmp_path, n_people=4, skill=0.0, methods=["Occlusion"], seed=3, n_permutations=9)
     tables = manifest_of(out)["tables"]
     change(out, tables={name: tables[name] for name in ("samples", "score_tests")})
-    words = words_of(write_group_report(out).read_text(encoding="utf-8"))
+    text = write_group_report(out).read_text(encoding="utf-8")
+    words = words_of(text)
+    for section in ("explanations", "survivors"):
+        assert "<figure>" not in outside_folds(text, section)
+    assert "<figure>" in section_of(text, "explanations")
     summary = words[: words.index("People and samples of each class")]
     assert "This sample is too small to conclude anything" in summary
     assert "(control 4, patient 4)" in summary
-    assert "not significantly above chance" in summary
+    assert first_block(text) == (
+        "The balanced accuracy is not above chance (p = 0.1), and the maps are not to be interpreted: a "
+        "classifier that does not tell the classes apart gives nothing to explain. With 9 permutations no p "
+        "below 0.1 was within reach: more permutations, or samples, are needed to show anything."
+    )
     # With 9 permutations p cannot be below 0.1.
     assert "no p below 0.1 was within reach" in summary
     assert "p ≤ 0.05 cannot be reached with 9 permutations" in words
@@ -95,8 +120,16 @@ def test_without_permutations_there_is_no_p(small):
     tables = {name: path for name, path in manifest_of(small)["tables"].items() if name != "score_tests"}
     maps = [entry for entry in manifest_of(small)["maps"] if entry["stat"] == "mean"]
     change(small, n_permutations=0, smallest_p=None, tables=tables, maps=maps)
-    words = words_of(write_group_report(small).read_text(encoding="utf-8"))
+    text = write_group_report(small).read_text(encoding="utf-8")
+    words = words_of(text)
     assert "No permutations: no p-value." in words
+    score = re.findall(r"balanced accuracy of ([0-9.]+ %)", words)[0]
+    assert first_block(text) == (
+        f"Nothing was tested: no labels were permuted, so that neither the balanced accuracy ({score}) nor a "
+        "map is shown to be more than chance."
+    )
+    (own,) = first_sentences(write_subject_report(small, "01").read_text(encoding="utf-8"))
+    assert own.startswith("Nothing was tested")
     assert "No permutations were run: which parts" in words
     assert "p = " not in words[: words.index("Methods Text for a paper")].split("Scores", 2)[-1]
 
@@ -167,6 +200,20 @@ def explanations_of(out, subject):
         if 'id="explanations"' in text
         else ""
     )
+
+
+def first_sentences(text):
+    return re.findall(r'id="explanations-title">Explanations</h2>\s*<div[^>]*>(.*?)</div>', text)
+
+
+def test_subject_page_folds_heatmaps_of_networks_at_chance(small):
+    table = read_table(small / "group" / "networks_score_tests.tsv")
+    table.assign(p=0.4).to_csv(small / "group" / "networks_score_tests.tsv", sep="\t", index=False)
+    text = write_subject_report(small, "01").read_text(encoding="utf-8")
+    (own,) = first_sentences(text)
+    assert own.startswith("The balanced accuracy is not above chance (p = 0.4)")
+    assert "<figure>" not in outside_folds(text, "explanations")
+    assert "<figure>" in section_of(text, "explanations")
 
 
 def test_subject_page_shows_heatmaps_over_the_own_image(small):

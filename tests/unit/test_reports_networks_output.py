@@ -18,11 +18,12 @@ from bids_xai.reports.networks_scores import (
     baseline_means,
     confusion_of,
     group_sizes,
-    is_significant,
     main_score,
+    misclassified_of,
 )
 from bids_xai.reports.networks_summary import people_per_class
 from bids_xai.reports.results import load_results
+from bids_xai.reports.verdict import above_chance
 
 METHODS = {
     "LRPAlphaBetaBeta0p5": ("lrp-alpha-beta", "LRP αβ (β = 0.5)",
@@ -436,6 +437,23 @@ def test_confusion_is_that_of_scikit_learn(out):
             assert rates[true, predicted] == pytest.approx(wanted[row, column], abs=1e-12)
 
 
+def test_who_was_misclassified_is_counted_as_a_loop_counts(out):
+    predictions = load_results(out).table("predictions")
+    table = misclassified_of(predictions).set_index("subject")
+    assert sorted(table.index) == sorted(predictions["subject"].unique())
+    for subject, row in table.iterrows():
+        own = [one for _, one in predictions.iterrows() if one["subject"] == subject]
+        assert row["n_decisions"] == len(own)
+        wrong = sum(one["true"] != one["predicted"] for one in own) / len(own)
+        assert row["misclassified"] == pytest.approx(wrong)
+        mean = np.mean([one[f"probability_{one['true']}"] for one in own])
+        assert row["probability"] == pytest.approx(mean)
+    assert 0 < table["misclassified"].mean() < 1
+    # Who is of several classes has an accuracy of their own.
+    predictions = predictions.assign(true=["control", "patient"] * (len(predictions) // 2))
+    assert not len(misclassified_of(predictions.assign(subject="01")))
+
+
 def test_main_score_is_that_of_scikit_learn(out):
     predictions = load_results(out).table("predictions")
     wanted = [
@@ -447,7 +465,7 @@ def test_main_score_is_that_of_scikit_learn(out):
     without = replace(results, manifest={**results.manifest, "tables": {"scores": "networks_scores.tsv"}})
     assert baseline_means(results) == pytest.approx(BASELINES)
     assert main_score(without) == pytest.approx({"mean": np.mean(wanted), "sd": np.std(wanted, ddof=1)})
-    assert is_significant(without) is None
+    assert above_chance(without) is None
     nothing = replace(results, manifest={**results.manifest, "tables": {}})
     assert main_score(nothing) is None
 
