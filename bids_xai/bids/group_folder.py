@@ -171,6 +171,8 @@ def manifest(results: Results, more: Mapping[str, Any]) -> dict[str, Any]:
         "n_voxels": int(np.asarray(results.mask.dataobj).sum()),
         "n_folds": len(design.folds),
         "settings": settings,
+        "preprocessing": list(provenance.get("preprocessing", [])),
+        "preset_departures": list(provenance.get("preset_departures", [])),
         "atlases": atlases,
         "versions": versions(),
         "failed_subjects": list(provenance.get("failed_subjects", [])),

@@ -11,6 +11,7 @@ from bids_xai.bids.engines import ALIGNED
 SETTINGS_KEYS = {
     "Modality": "modality",
     "Preprocessing": "preproc",
+    "PreprocessingDescription": "description",
     "Registration": "registration",
     "RegistrationProfile": "registration_profile",
     "Template": "template",
@@ -29,6 +30,8 @@ SETTINGS_KEYS = {
     "Confounds": "confounds",
     "Standardize": "standardize",
 }
+# What the group level chooses anew, or says in words of its own.
+_OF_THE_GROUP = ("classes", "sample", "description")
 # What has no meaning for anatomical images, for functional ones, and for images that are taken as they are.
 _FUNCTIONAL = (
     "MergeEvents", "Window", "WindowAnchor", "HrfShift", "Detrend", "HighPass", "HighPassSigma", "Confounds",
@@ -75,6 +78,8 @@ def samples_metadata(
         named["Sample"] = named["Modality"]
     pointless = {*(_FUNCTIONAL if anatomical else _ANATOMICAL)}
     pointless |= set(_REGISTERED) if settings.get("preproc") in ALIGNED else set()
+    if settings.get("high_pass_sigma") is not None:
+        pointless |= {"HighPass"}  # the fit takes its place
     metadata = {
         "Description": "Labelled samples, one volume each; the TSV file of the same name has their rows",
         "Sources": [relative_source(source, bids_dir)],
@@ -87,6 +92,24 @@ def samples_metadata(
     if repetition_time is None:
         del metadata["RepetitionTime"]
     return metadata
+
+
+def settings_in(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a call in which those of the samples are as their sidecar says.
+
+    The participant level may have run with others, in a call of its own; what had no part in the samples is
+    left out.
+
+    Parameters
+    ----------
+    metadata
+        Sidecar of samples (:func:`samples_metadata`).
+    settings
+        Settings of the group level's call by name.
+    """
+    named = {name: key for key, name in SETTINGS_KEYS.items() if name not in _OF_THE_GROUP}
+    kept = {name: value for name, value in settings.items() if name not in named}
+    return {**kept, **{name: metadata[key] for name, key in named.items() if key in metadata}}
 
 
 def relative_source(source: str, bids_dir: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import nibabel as nb
 
 from bids_xai.atomic import whole_file
 from bids_xai.bids.results import SampleSet, find_samples
+from bids_xai.bids.sidecars import settings_in
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.memory import GroupMemory, group_memory
 from bids_xai.cli.parser import Request
@@ -22,7 +23,7 @@ from bids_xai.cli.resources import resources
 from bids_xai.cli.target import save_template
 from bids_xai.errors import InputError
 from bids_xai.images.templates import template_image
-from bids_xai.settings import Settings
+from bids_xai.settings import Settings, departures
 from bids_xai.text_files import read_json_object
 
 LOGGER = logging.getLogger("bids_xai")
@@ -40,7 +41,7 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
     workflow = init_group_wf(
         output_dir=request.output_dir,
         classes=class_names(settings, found),
-        provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
+        provenance={**origin_of(request, found), "failed_subjects": failed_subjects},
         **group_settings(settings, memory),
     )
     n_folds = len(design.folds)
@@ -119,7 +120,9 @@ def provenance(request: Request) -> dict[str, Any]:
         "dataset": str(description.get("Name", request.bids_dir.name)),
         "bids_dir": str(request.bids_dir),
         "derivatives": [str(path.absolute()) for path in request.settings.selection.derivatives],
-        "settings": {**request.settings.flat(), "software": software_of(request)},
+        "settings": request.settings.flat(),
+        # A study runs its variants one by one.
+        "preset_departures": [name for name in departures(request.settings) if name != "registration_study"],
     }
 
 
@@ -159,9 +162,21 @@ def _background(space: str | None, request: Request) -> Path | None:
     return path
 
 
-def common_of(found: list[SampleSet]) -> Mapping[str, Any]:
-    """Return space and resolution, which all samples share."""
-    return {"space": found[0].space, "resolution": found[0].resolution}
+def origin_of(request: Request, found: list[SampleSet]) -> dict[str, Any]:
+    """Return what reports say of where samples come from: of the call, and as their sidecars say.
+
+    ``preprocessing`` has, for every description of what was done to images, ``text`` and the ``n_files`` of
+    samples that it is of.
+    """
+    described = Counter(str(item.metadata.get("PreprocessingDescription", "")) for item in found)
+    call = provenance(request)
+    return {
+        **call,
+        "space": found[0].space,
+        "resolution": found[0].resolution,
+        "settings": settings_in(found[0].metadata, call["settings"]),
+        "preprocessing": [{"text": text, "n_files": n} for text, n in described.items() if text],
+    }
 
 
 def find_written(request: Request, excluding: list[str] | None = None) -> list[SampleSet]:

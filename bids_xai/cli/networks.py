@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bids_xai.cli.groups import common_of, find_written, provenance, run_on_written
+from bids_xai.cli.groups import find_written, origin_of, run_on_written
 from bids_xai.cli.network_plan import memory_of_networks, network_parameters, plan_networks, trainings
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import class_names
@@ -23,7 +23,7 @@ def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, s
     workflow = init_network_wf(
         output_dir=request.output_dir,
         classes=class_names(settings, found),
-        provenance={**provenance(request), "failed_subjects": failed_subjects, **common_of(found)},
+        provenance={**origin_of(request, found), "failed_subjects": failed_subjects},
         **network_settings(settings),
         mem_gb=memory_of_networks(settings, design, shape),
     )

@@ -12,18 +12,15 @@ from typing import Any
 from bids_xai import __version__
 from bids_xai.settings import (
     SECTIONS,
-    SLOPPY,
-    SLOPPY_NETWORK,
     Option,
     Settings,
     load_file,
     load_preset,
-    model_of,
     options_of,
-    preset_names,
     refuse_unused,
     resolve,
     unused,
+    with_origin,
 )
 from bids_xai.settings.applies import ANATOMICAL, BOLD, NETWORKS, SOFTMAX, Applies
 from bids_xai.settings.files import Layer
@@ -112,12 +109,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--boilerplate-only", action="store_true", help="write the methods text and citations, and stop"
     )
     sources = parser.add_argument_group("Settings (a preset, below a file, below options)")
-    sources.add_argument("--preset", metavar="NAME", help=f"published settings: {', '.join(preset_names())}")
-    sources.add_argument(
-        "--sloppy",
-        action="store_true",
-        help="coarse registration and few, short trainings: for trying out only",
-    )
     sources.add_argument("--config-file", type=Path, metavar="TOML", help="file of settings")
     for section in SECTIONS:
         title = f"{section.capitalize()}: {(SECTIONS[section].__doc__ or '').splitlines()[0]}"
@@ -142,21 +133,18 @@ def parse(argv: Sequence[str]) -> Request:
         A preset, a settings file or a value is wrong.
     """
     arguments = vars(build_parser().parse_args([with_dashes(word) for word in argv]))
-    asked: dict[str, Layer] = {}
-    if arguments["preset"]:
-        asked[f"{PRESET}{arguments['preset']}"] = load_preset(arguments["preset"])
+    own: dict[str, Layer] = {}
     if arguments["config_file"]:
-        asked[str(arguments["config_file"])] = load_file(arguments["config_file"])
-    asked[COMMAND_LINE] = given(arguments)
-    layers = list(asked.values())
-    if arguments["sloppy"]:
-        sloppy = SLOPPY if model_of(*layers) == "softmax" else SLOPPY_NETWORK
-        layers.insert(1 if arguments["preset"] else 0, load_preset(sloppy))
+        own[str(arguments["config_file"])] = load_file(arguments["config_file"])
+    own[COMMAND_LINE] = given(arguments)
+    settings = resolve(*with_origin(*own.values()))
+    preset = settings.origin.preset
+    asked = {f"{PRESET}{preset}": load_preset(preset), **own} if preset is not None else own
     request = Request(
         bids_dir=arguments["bids_dir"].absolute(),
         output_dir=arguments["output_dir"].absolute(),
         levels=tuple(level for level in LEVELS if level in arguments["levels"]),
-        settings=resolve(*layers),
+        settings=settings,
         dry_run=arguments["dry_run"],
         reports_only=arguments["reports_only"],
         boilerplate_only=arguments["boilerplate_only"],

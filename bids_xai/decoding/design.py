@@ -14,12 +14,13 @@ import pandas as pd
 
 from bids_xai.decoding.splits import Fold, make_folds
 from bids_xai.errors import InputError
+from bids_xai.tables import MISSING
 
 Codes = npt.NDArray[np.int64]
 # What tables and maps have in the place of a class where a row is of all classes together.
 ALL_CLASSES = "all"
-# No class may be called so: neither as that row nor as what tables read as missing.
-TAKEN_NAMES = (ALL_CLASSES, "n/a", "nan", "NaN")
+# No class may be called so: neither as that row nor as what tables read as missing, in whatever case.
+TAKEN_NAMES = (ALL_CLASSES, *sorted(MISSING - {""}))
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def check_class_names(classes: Sequence[str], taken: Sequence[str]) -> None:
     InputError
         A class has one of these names.
     """
-    wrong = [name for name in classes if name in taken]
+    wrong = [name for name in classes if name in taken or name.lower() in MISSING]
     if wrong:
         renamed = " ".join(f"class-{name.lower()}={name}" if name in wrong else name for name in classes)
         raise InputError(

@@ -57,6 +57,16 @@ def write_group_report(out_dir: Path | str) -> Path:
         There are no results of the group level, or files that they name are missing.
     """
     results = load_results(out_dir)
+    page, drawn = group_page(results)
+    figures = results.group_dir / "figures"
+    shutil.rmtree(figures, ignore_errors=True)
+    for name, data in drawn.items():
+        write_whole(figures / name, data)
+    return write_whole(results.out_dir / "group.html", page)
+
+
+def group_page(results: Results) -> tuple[str, dict[str, bytes]]:
+    """Return the page of results of the group level, and its figures by file name."""
     gallery = Gallery()
     own = network_sections if results.of_networks else _softmax_sections
     sections = [
@@ -66,11 +76,7 @@ def write_group_report(out_dir: Path | str) -> Path:
         Section("settings", "Settings", _settings(results)),
     ]
     page = render(f"Group report: {results.manifest['dataset']}", _subtitle(results), sections)
-    figures = results.group_dir / "figures"
-    shutil.rmtree(figures, ignore_errors=True)
-    for name, data in gallery.files.items():
-        write_whole(figures / name, data)
-    return write_whole(results.out_dir / "group.html", page)
+    return page, gallery.files
 
 
 def _softmax_sections(results: Results, gallery: Gallery) -> list[Section]:

@@ -13,13 +13,6 @@ from bids_xai.reports.networks_training_text import training_text
 from bids_xai.reports.references_networks import EXPLANATION_REFERENCES, MODEL_REFERENCES
 from bids_xai.reports.results import Results
 
-_PRESETS = {
-    "boehle2019": "boehle2019",
-    "eitel2019": "eitel2019",
-    "eitel2019-robustness": "eitel2019robustness",
-    "klingenberg2021": "klingenberg2021",
-    "eitel2021-pif": "eitel2021",
-}
 _CV = {
     "subject": "leaving one subject out",
     "run": "leaving one run out within each subject",
@@ -67,9 +60,6 @@ def _network(results: Results) -> str:
         words.append(f"It has {number(manifest['n_parameters'])} parameters.")
     if manifest.get("shape"):
         words.append(f"Its input is a whole volume of {' × '.join(map(str, manifest['shape']))} voxels.")
-    preset = _PRESETS.get(str(results.settings.get("preset")))
-    if preset and preset != key:
-        words.append(f"The analysis follows a published one [@{preset}].")
     if manifest.get("positive"):
         words.append(f"The positive class is {manifest['positive']}.")
     return " ".join(words)

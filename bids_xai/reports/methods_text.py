@@ -18,9 +18,16 @@ from bids_xai.reports.methods_inference import (
     times,
 )
 from bids_xai.reports.methods_networks import network_texts
-from bids_xai.reports.methods_preproc import IMAGE_NAMES, cleaning_text, modality_of, preprocessing_text
-from bids_xai.reports.references import ATLAS_REFERENCES, REFERENCES, cited, with_authors
+from bids_xai.reports.methods_preproc import IMAGE_NAMES, modality_of, preprocessing_text
+from bids_xai.reports.references import (
+    ATLAS_REFERENCES,
+    PRESET_REFERENCES,
+    REFERENCES,
+    cited,
+    with_authors,
+)
 from bids_xai.reports.results import Results, load_results, overall_row, write_whole
+from bids_xai.reports.verdict import training_cut_short
 
 _CV = {
     "subject": "leaving one subject out",
@@ -51,7 +58,8 @@ def methods_paragraphs(results: Results) -> list[Paragraph]:
     """
     paragraphs = [
         Paragraph("Data", _data(results)),
-        Paragraph("Preprocessing", _preprocessing(results)),
+        Paragraph("Analysis", _analysis(results)),
+        Paragraph("Preprocessing", preprocessing_text(results)),
         Paragraph("Samples", _samples(results)),
         *(_network_paragraphs(results) if results.of_networks else _softmax_paragraphs(results)),
         Paragraph("Regions", _regions(results)),
@@ -125,18 +133,18 @@ def _data(results: Results) -> str:
     return " ".join(words)
 
 
-def _preprocessing(results: Results) -> str:
-    manifest, settings = results.manifest, results.settings
-    words = [preprocessing_text(settings, manifest.get("space"))]
-    # ANTs brings images onto the grid of the analysis as it interpolates them.
-    if manifest.get("resolution") and settings.get("preproc") != "ants":
-        words.append(
-            f"Images were downsampled to {number(manifest['resolution'])} mm by a separable tent kernel, and "
-            "the mask with them (kept where more than half of the kernel's weight lies inside)."
-        )
-    if "standardize" in settings and modality_of(settings) == "bold":
-        words.append(cleaning_text(settings))
-    return " ".join(word for word in words if word)
+def _analysis(results: Results) -> str:
+    """Return which preset the settings follow, and whether trainings were cut short."""
+    words, preset = [], results.settings.get("preset")
+    if preset is not None:
+        key = PRESET_REFERENCES.get(str(preset))
+        what = f"a published analysis [@{key}], preset" if key else "the preset"
+        changed = results.manifest.get("preset_departures") or []
+        kept = f", but for {listed([f'“{name}”' for name in changed])}" if changed else ""
+        words.append(f"Settings follow {what} “{preset}”{kept}.")
+    if training_cut_short(results):
+        words.append(training_cut_short(results))
+    return " ".join(words)
 
 
 def _template(space: str | None) -> str:

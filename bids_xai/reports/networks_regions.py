@@ -28,8 +28,8 @@ def region_blocks(results: Results, gallery: Gallery) -> list[Any]:
     for path, table in results.region_tables():
         for atlas, rows in table.groupby("atlas", sort=False) if len(table) else ():
             found = _atlas_blocks(results, gallery, path, str(atlas), rows)
-            parts = [*space_alert(results, str(atlas)), *found]
-            blocks.append(Part(f"regions-{slug(str(atlas))}", str(atlas), parts))
+            shown = [*space_alert(results, str(atlas)), *found]
+            blocks.append(Part(f"regions-{slug(str(atlas))}", str(atlas), shown))
     parts = (
         Part("regions-overlap", "Overlap between trainings", _overlap(results)),
         Part("regions-method-overlap", "Overlap between explanations", _method_overlap(results)),

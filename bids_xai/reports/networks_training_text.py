@@ -9,6 +9,7 @@ from bids_xai.reports.html import count, listed, number
 from bids_xai.reports.results import Results
 
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient descent"}
+_Clauses = tuple[tuple[str, Callable[[Any], str]], ...]
 _MONITORS = {
     "loss": "lower loss",
     "accuracy": "higher accuracy",
@@ -65,7 +66,7 @@ def _column(name: str) -> str:
     return f"{column} (in steps of {width})" if width else column
 
 
-def _clauses(settings: Any, known: tuple[tuple[str, Callable[[Any], str]], ...]) -> list[str]:
+def _clauses(settings: Any, known: _Clauses) -> list[str]:
     # False, 0 and nothing: not used.
     return [words(settings[key]) for key, words in known if settings.get(key)]
 
@@ -96,19 +97,16 @@ def _samples(settings: Any) -> list[str]:
 
 def _optimisation(settings: Any) -> list[str]:
     searched = ("learning_rate", "batch_size") if settings.get("random_search") else ()
-    kept = {key: value for key, value in settings.items() if key not in searched}
-    phrases = _clauses(
-        kept,
-        (
-            ("optimizer", lambda value: f"optimiser {_OPTIMIZERS.get(value, value)}"),
-            ("learning_rate", lambda value: f"learning rate {_value(value)}"),
-            ("weight_decay", lambda value: f"weight decay {_value(value)}"),
-            ("schedule", lambda value: _schedule(value, settings)),
-            ("batch_size", lambda value: f"batches of {value} samples"),
-            ("class_weights", lambda _: "classes weighted by the inverse of their number of samples"),
-            ("mixed_precision", lambda _: "in bfloat16 where a GPU was used"),
-        ),
+    known: _Clauses = (
+        ("optimizer", lambda value: f"optimiser {_OPTIMIZERS.get(value, value)}"),
+        ("learning_rate", lambda value: f"learning rate {_value(value)}"),
+        ("weight_decay", lambda value: f"weight decay {_value(value)}"),
+        ("schedule", lambda value: _schedule(value, settings)),
+        ("batch_size", lambda value: f"batches of {value} samples"),
+        ("class_weights", lambda _: "classes weighted by the inverse of their number of samples"),
+        ("mixed_precision", lambda _: "in bfloat16 where a GPU was used"),
     )
+    phrases = _clauses(settings, tuple(clause for clause in known if clause[0] not in searched))
     phrases = [phrase for phrase in phrases if phrase]
     return [f"Networks were trained on the cross-entropy ({'; '.join(phrases)})."] if phrases else []
 

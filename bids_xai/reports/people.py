@@ -55,7 +55,8 @@ def misclassified_parts(table: pd.DataFrame) -> list[Part]:
     header += ["Mean probability of the true class"] if known else []
     caption = (
         "Share of the held-out decisions (samples times repetitions) about a participant that were wrong. "
-        "Each participant is of one class, so that permuted labels say nothing of any one of them: there is no p."
+        "Each participant is of one class, so that permuted labels say nothing of any one of them: there is "
+        "no p."
     )
     text = (
         f"{number(int(mostly.sum()))} of {count(len(table), 'participant')} were misclassified in more than "

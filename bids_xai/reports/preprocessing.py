@@ -29,7 +29,7 @@ from bids_xai.reports.inline import inline_svg
 from bids_xai.reports.preprocessed import JUDGED, Named, Preprocessing, passed
 from bids_xai.reports.timeline import natural, run_name
 
-_NOT_DONE = (*JUDGED, "Sources", "Description", "GeneratedBy", "Columns", "RawSources")
+_NOT_DONE = (*JUDGED, "Sources", "Description")
 _POINT = "Point at the figure, or move the keyboard's focus to it, to switch between both."
 _TRANSLATIONS, _ROTATIONS = ("trans_x", "trans_y", "trans_z"), ("rot_x", "rot_y", "rot_z")
 

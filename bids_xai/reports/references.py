@@ -244,6 +244,16 @@ ATLAS_REFERENCES: dict[str, tuple[str, ...]] = {
     "talairach-ba": ("lancaster2000", "lancaster2007"),
 }
 
+PRESET_REFERENCES: dict[str, str] = {
+    "boehle2019": "boehle2019",
+    "eitel2019": "eitel2019",
+    "eitel2019-robustness": "eitel2019robustness",
+    "klingenberg2021": "klingenberg2021",
+    "eitel2021-pif": "eitel2021",
+    "gotsopoulos2018": "gotsopoulos2018",
+    "gotsopoulos2018-simulation": "gotsopoulos2018",
+}
+
 _CITATION = re.compile(r"\s*\[(@[^\]]+)\]")
 
 

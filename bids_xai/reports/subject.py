@@ -10,14 +10,12 @@ import pandas as pd
 
 from bids_xai.errors import InputError
 from bids_xai.reports.html import (
-    Alert,
     Facts,
     Fold,
     Gallery,
     Section,
     Table,
     Text,
-    count,
     number,
     plain,
     render,
@@ -25,6 +23,7 @@ from bids_xai.reports.html import (
 from bids_xai.reports.networks_subject import subject_explanations
 from bids_xai.reports.preprocessed import Preprocessing, read_preprocessing
 from bids_xai.reports.preprocessing import alerts, anatomy, functional_runs
+from bids_xai.reports.references import with_authors
 from bids_xai.reports.results import write_whole
 from bids_xai.reports.samples import (
     SampleFile,
@@ -38,10 +37,8 @@ from bids_xai.reports.samples import (
 _NOT_SETTINGS = (
     "Mask",
     "Sources",
-    "Warnings",
-    "GeneratedBy",
     "Description",
-    "Columns",
+    "PreprocessingDescription",
     "RegistrationQuality",
 )
 # The figures that this page draws; others in the same folder were drawn by the participant level.
@@ -109,7 +106,6 @@ def _sample_sections(files: list[SampleFile], rows: pd.DataFrame, gallery: Galle
     return [
         Section("samples", "Samples", sample_counts(files, rows, gallery)),
         Section("images", "Images", sample_images(files, gallery)),
-        Section("warnings", "Warnings", _warnings(files)),
         Section("settings", "Settings", _settings(files)),
     ]
 
@@ -123,19 +119,17 @@ def _summary(files: list[SampleFile], rows: pd.DataFrame, found: Preprocessing) 
         kinds = [(f"Preprocessed {suffix} images", suffix) for suffix in sorted(set(suffixes))]
         facts = [(name, number(suffixes.count(suffix))) for name, suffix in kinds]
         blocks.append(Facts([("Samples", "0"), *facts]))
-    n = sum(len(file.metadata.get("Warnings") or []) for file in files)
-    return [*blocks, Alert(f"{count(n, 'warning')}, listed below.", "warning")] if n else blocks
-
-
-def _warnings(files: list[SampleFile]) -> list[Any]:
-    notes = [f"{file.stem}: {note}" for file in files for note in file.metadata.get("Warnings") or []]
-    return [Alert(note, "warning") for note in notes] or [Text("None.")]
+    return blocks
 
 
 def _settings(files: list[SampleFile]) -> list[Any]:
     common = common_metadata(files)
     rows = [[_spaced(key), plain(value)] for key, value in common.items() if _is_setting(key, value)]
-    blocks: list[Any] = [Table(["Setting", "Value"], rows, "Common to all runs, from the sidecars.")]
+    described = [with_authors(str(text)) for text in [common.get("PreprocessingDescription")] if text]
+    blocks: list[Any] = [
+        *map(Text, described),
+        Table(["Setting", "Value"], rows, "Common to all runs, from the sidecars."),
+    ]
     named = {key: value for file in files for key, value in file.metadata.items() if key not in common}
     keys = sorted(key for key, value in named.items() if _is_setting(key, value))
     if keys:

@@ -11,6 +11,9 @@ from bids_xai.reports.html import Alert, Fold, count, number, percent
 from bids_xai.reports.networks_scores import SIGNIFICANT, main_score
 from bids_xai.reports.results import Results, overall_row
 
+# Name of the setting, and of the profile of registration, for trying out.
+_SLOPPY = "sloppy"
+
 
 def main_test(results: Results) -> dict[str, Any] | None:
     """Return the row of the accuracy that a result is judged by; None where there is none.
@@ -62,7 +65,25 @@ def _out_of_reach(results: Results, test: dict[str, Any]) -> str:
 def verdict_blocks(results: Results) -> list[Any]:
     """Return the verdict as the first thing that a page says."""
     text = verdict(results)
-    return [Alert(text, "failure" if above_chance(results) is False else "warning")] if text else []
+    first = [Alert(text, "failure" if above_chance(results) is False else "warning")] if text else []
+    return [*first, *(Alert(note, "warning") for note in cut_short(results))]
+
+
+def cut_short(results: Results) -> list[str]:
+    """Return that registrations or trainings were cut short, where they were."""
+    notes = []
+    if results.settings.get("registration_profile") == _SLOPPY:
+        notes.append(
+            "Registrations were cut short for a test (--sloppy): these results are not for publication."
+        )
+    return [*notes, *filter(None, [training_cut_short(results)])]
+
+
+def training_cut_short(results: Results) -> str:
+    """Return that trainings were cut short, where they were; else nothing."""
+    if not results.settings.get(_SLOPPY):
+        return ""
+    return "Trainings were few and short, for a test (--sloppy): these results are not for publication."
 
 
 def folded_at_chance(results: Results, blocks: Sequence[Any], what: str) -> list[Any]:

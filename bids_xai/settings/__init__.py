@@ -3,25 +3,24 @@
 from bids_xai.settings.applies import refuse_unused, unused
 from bids_xai.settings.files import (
     SECTIONS,
-    SLOPPY,
-    SLOPPY_NETWORK,
     Settings,
+    departures,
     load_file,
     load_preset,
     model_of,
     parse_toml,
-    preset_names,
     resolve,
+    with_origin,
     write_file,
 )
 from bids_xai.settings.options import Option, options_of
+from bids_xai.settings.presets import preset_names
 
 __all__ = [
     "SECTIONS",
-    "SLOPPY",
-    "SLOPPY_NETWORK",
     "Option",
     "Settings",
+    "departures",
     "load_file",
     "load_preset",
     "model_of",
@@ -31,5 +30,6 @@ __all__ = [
     "refuse_unused",
     "resolve",
     "unused",
+    "with_origin",
     "write_file",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,16 @@ from bids_xai.registry import nearest_name
 from bids_xai.settings.applies import unused
 from bids_xai.settings.network import Network
 from bids_xai.settings.options import options_of
-from bids_xai.settings.sections import Decoding, Execution, Inference, Preprocessing, Samples, Selection
+from bids_xai.settings.presets import SLOPPY, SLOPPY_NETWORK, preset_names, preset_text
+from bids_xai.settings.sections import (
+    Decoding,
+    Execution,
+    Inference,
+    Origin,
+    Preprocessing,
+    Samples,
+    Selection,
+)
 from bids_xai.text_files import read_text
 
 if sys.version_info >= (3, 11):
@@ -24,7 +32,6 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover
     import tomli as tomllib
 
-SLOPPY, SLOPPY_NETWORK = "sloppy", "sloppy-network"
 # What differs from the softmax layer's defaults, where the model is a network.
 NETWORK_DEFAULTS: dict[str, dict[str, Any]] = {
     "decoding": {"learning_rate": 1e-4, "batch_size": 4},
@@ -37,6 +44,7 @@ Layer = Mapping[str, Mapping[str, Any]]
 class Settings:
     """All settings of one call, by concern."""
 
+    origin: Origin = field(default_factory=Origin)
     selection: Selection = field(default_factory=Selection)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     samples: Samples = field(default_factory=Samples)
@@ -67,6 +75,7 @@ class Settings:
 
 
 SECTIONS: dict[str, type] = {
+    "origin": Origin,
     "selection": Selection,
     "preprocessing": Preprocessing,
     "samples": Samples,
@@ -77,13 +86,6 @@ SECTIONS: dict[str, type] = {
 }
 
 
-def preset_names() -> list[str]:
-    """Return the names that ``--preset`` accepts."""
-    folder = resources.files("bids_xai.settings") / "presets"
-    names = [Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")]
-    return sorted(name for name in names if name not in (SLOPPY, SLOPPY_NETWORK))
-
-
 def load_preset(name: str) -> Layer:
     """Return the tables of a preset, or refuse an unknown name."""
     if name not in (*preset_names(), SLOPPY, SLOPPY_NETWORK):
@@ -92,8 +94,28 @@ def load_preset(name: str) -> Layer:
             f"one of {', '.join(preset_names())}",
             nearest_name(name, preset_names()),
         )
-    source = resources.files("bids_xai.settings") / "presets" / f"{name}.toml"
-    return _checked(tomllib.loads(source.read_text(encoding="utf-8")), f"preset {name}")
+    return _checked(tomllib.loads(preset_text(name)), f"preset {name}")
+
+
+def with_origin(*layers: Layer) -> list[Layer]:
+    """Return layers of settings over the preset that they name and, for ``sloppy``, what it cuts short."""
+    found = {name: value for layer in layers for name, value in layer.get("origin", {}).items()}
+    below = [load_preset(str(found["preset"]))] if found.get("preset") is not None else []
+    if found.get("sloppy"):
+        below.append(load_preset(SLOPPY if model_of(*below, *layers) == "softmax" else SLOPPY_NETWORK))
+    return [*below, *layers]
+
+
+def departures(settings: Settings) -> list[str]:
+    """Return the names of the settings that differ from those of the preset, in its order."""
+    if settings.origin.preset is None:
+        return []
+    return [
+        name
+        for section, values in load_preset(settings.origin.preset).items()
+        for name, value in values.items()
+        if getattr(getattr(settings, section), name) != value
+    ]
 
 
 def load_file(path: Path) -> Layer:

@@ -12,12 +12,23 @@ from bids_xai.inference import PERMUTATIONS
 from bids_xai.models import MODELS
 from bids_xai.settings.applies import ANATOMICAL, BOLD, SOFTMAX, Applies
 from bids_xai.settings.options import option
+from bids_xai.settings.presets import preset_names
 from bids_xai.workflows import ENGINES, IMAGE_PORTS, PROFILES, RAW_ENGINES
 
 _RAW = Applies("preproc", to=tuple(RAW_ENGINES))
 _ANTS = Applies("preproc", to=("ants",))
 _FSL = Applies("preproc", to=("fsl",))
 _GROUPED = Applies("cv", to=("kfold", "holdout"))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What other settings start from: a preset lies below a file of settings, that below options."""
+
+    preset: str | None = option(None, "published settings", str, choices=preset_names, metavar="NAME")
+    sloppy: bool = option(
+        False, "coarse registration and few, short trainings: for trying out only, never for results", bool
+    )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ ENGINES = Registry(
     ),
 )
 RAW_ENGINES = ("ants", "fsl")
-PROFILES = ("sloppy", "quick", "full")
+SLOPPY = "sloppy"
+PROFILES = (SLOPPY, "quick", "full")
 # Modality -> the engines' port of its images: what is no T1w goes through one.
 IMAGE_PORTS = {"bold": "bold", "T1w": "t1w", "FLAIR": "flair", "T2w": "flair"}

@@ -9,6 +9,7 @@ from bids_xai.interfaces.anatomical import MaskImage, ToGrid
 from bids_xai.interfaces.images import ComputeMask
 from bids_xai.workflows import IMAGE_PORTS
 from bids_xai.workflows.grid import init_grid_wf
+from bids_xai.workflows.literate import value_of
 
 _INPUTS = ("bold", "t1w", "flair", "mask", "in_confounds", "template", "template_mask")
 
@@ -78,6 +79,11 @@ def init_derivatives_preproc_wf(
         (inputnode, outputnode, [("in_confounds", "confounds")]),
         (grid_wf, outputnode, [("outputnode.images", "images"), ("outputnode.mask", "mask")]),
     ])  # fmt: skip
+    program = "fMRIPrep [@fmriprep2019]" if modality == "bold" else "sMRIPrep [@smriprep; @fmriprep2019]"
+    workflow.__desc__ = (
+        f"Preprocessed images were taken from existing derivatives, such as those of {program}, whose own "
+        "description must be cited."
+    )
     return workflow
 
 
@@ -139,9 +145,11 @@ def init_none_preproc_wf(
         The confounds files.
     """
     if modality == "bold":
-        return init_derivatives_preproc_wf(
+        workflow = init_derivatives_preproc_wf(
             compute_mask=compute_mask, resolution=resolution, shape=shape, name=name
         )
+        workflow.__desc__ = "The images were taken as they are, without realignment or registration."
+        return workflow
     workflow, inputnode, outputnode = _start(name)
     fit = pe.MapNode(ToGrid(in_space=in_space), iterfield=["in_file"], name="to_grid", mem_gb=1)
     grid_wf = init_grid_wf(resolution=resolution, shape=shape)
@@ -150,6 +158,13 @@ def init_none_preproc_wf(
         (fit, grid_wf, [("out_file", "inputnode.images"), ("out_view", "inputnode.masks")]),
         (grid_wf, outputnode, [("outputnode.images", "images"), ("outputnode.mask", "mask")]),
     ])  # fmt: skip
+    where = (
+        "in the template's space: they were resampled on its grid by their affines."
+        if value_of(fit, "in_space")
+        else "they were brought to the voxel size of a template and padded or cropped around their centre to "
+        "its dimensions [@klingenberg2021]."
+    )
+    workflow.__desc__ = f"The images were taken as they are, without registration, {where}"
     return workflow
 
 

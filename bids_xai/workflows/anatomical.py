@@ -14,6 +14,8 @@ from bids_xai.interfaces.anatomical import (
 )
 from bids_xai.interfaces.ants import ApplyTransforms, N4BiasFieldCorrection
 from bids_xai.interfaces.quality import BrainQuality, CoregistrationQuality, TemplateSimilarity
+from bids_xai.reports.html import listed
+from bids_xai.workflows.literate import value_of
 from bids_xai.workflows.raw import T1W
 from bids_xai.workflows.registration import COREGISTRATION, PROFILES, registration_interface
 
@@ -22,6 +24,12 @@ from bids_xai.workflows.registration import COREGISTRATION, PROFILES, registrati
 FLOORS = {"none": -1.0, "rigid": 0.2, "affine": 0.25, "syn": 0.35}
 INTERPOLATIONS = {"sloppy": "Linear", "quick": "BSpline", "full": "BSpline"}
 REGISTRATION_GB = 2.0
+_TRANSFORMS = {
+    "Rigid": "rigid",
+    "Affine": "affine",
+    "SyN": "symmetric diffeomorphic (SyN) [@avants2008]",
+}
+_METRICS = {"MI": "mutual information", "CC": "cross-correlation"}
 # Iterations per level and threshold; with the default's, fields differ from the last one's by .1 %.
 _N4 = {"sloppy": ([20, 20], 1e-4), "quick": ([50] * 3, 1e-4), "full": ([50] * 4, 1e-7)}
 
@@ -103,6 +111,10 @@ def init_t1w_wf(
                                     ("outputnode.quality", "t1w_quality")]),
         (brain_quality, outputnode, [("quality", "brain_quality")]),
     ])  # fmt: skip
+    workflow.__desc__ = (
+        "Each T1-weighted image was corrected for intensity non-uniformity with N4 [@tustison2010], and its "
+        "brain was extracted by the convolutional network deepbet [@fisch2024]."
+    )
     return workflow
 
 
@@ -175,7 +187,22 @@ def _init_normalize_wf(*, registration: str, profile: str, random_seed: int, nam
                                 ("inverse_composite_transform", "inverse_xfm")]),
         (quality, outputnode, [("quality", "quality")]),
     ])  # fmt: skip
+    workflow.__desc__ = (
+        "It was put centre on centre with the template, without registration."
+        if registration == "none"
+        else f"It was registered to the template by antsRegistration with {transforms_text(register)} "
+        f"(profile “{profile}” of bids_xai)."
+    )
     return workflow
+
+
+def transforms_text(register: pe.MapNode) -> str:
+    """Return the transforms of a node of antsRegistration, and what they compare, in words."""
+    transforms, metrics = value_of(register, "transforms"), value_of(register, "metric")
+    words = [_TRANSFORMS[name] for name in transforms]
+    compared = listed(list(dict.fromkeys(_METRICS[name] for name in metrics)))
+    kinds = f"{listed(words)} transforms" if len(words) > 1 else f"a {words[0]} transform"
+    return f"{kinds}, by {compared}"
 
 
 def init_coregistration_wf(
@@ -183,6 +210,7 @@ def init_coregistration_wf(
     kind: str = "rigid",
     profile: str = "quick",
     random_seed: int = 0,
+    what: str = "Each image",
     name: str = "coregistration_wf",
 ) -> pe.Workflow:
     """Bring images of other contrasts (BOLD references, FLAIR) to the brains in their T1w.
@@ -195,6 +223,8 @@ def init_coregistration_wf(
         One of :data:`bids_xai.workflows.registration.COREGISTRATION`.
     random_seed
         Seed of the registration's sampling.
+    what
+        What the description calls an image.
     name
         Name of the workflow.
 
@@ -248,4 +278,8 @@ def init_coregistration_wf(
         (apply, outputnode, [("output_image", "aligned")]),
         (quality, outputnode, [("quality", "quality")]),
     ])  # fmt: skip
+    workflow.__desc__ = (
+        f"{what} was registered to the T1-weighted image of the same participant by antsRegistration with "
+        f"{transforms_text(register)}."
+    )
     return workflow

@@ -8,10 +8,13 @@ from nipype.pipeline import engine as pe
 from bids_xai.interfaces.anatomical import AnalysisGrid, ConformImage, MaskImage
 from bids_xai.interfaces.ants import ApplyTransforms
 from bids_xai.interfaces.images import DownsampleMask
+from bids_xai.reports.html import listed, number
+from bids_xai.workflows import SLOPPY
 from bids_xai.workflows.anatomical import INTERPOLATIONS, init_coregistration_wf, init_n4_node, init_t1w_wf
 from bids_xai.workflows.functional import init_bold_wf
 from bids_xai.workflows.grid import init_grid_wf, set_grid
-from bids_xai.workflows.raw import BOLD, FLAIR, T1W, start_engine
+from bids_xai.workflows.literate import value_of
+from bids_xai.workflows.raw import BOLD, FLAIR, INDIVIDUAL_MASK, T1W, start_engine
 
 
 def init_ants_preproc_wf(
@@ -103,6 +106,13 @@ def init_ants_preproc_wf(
         _add_bold(workflow, coregistration, profile, random_seed, individual_mask, resolution, shape)
     else:
         _add_anatomical(workflow, modality, coregistration, profile, random_seed, resolution, shape)
+    workflow.__desc__ = "Images were preprocessed with ANTs [@antsx2021]."
+    if profile == SLOPPY:
+        workflow.__postdesc__ = " ".join([
+            getattr(workflow, "__postdesc__", ""),
+            "Registrations were cut short for a test (profile “sloppy”): these results are not for "
+            "publication.",
+        ])  # fmt: skip
     return workflow
 
 
@@ -122,6 +132,11 @@ def _add_bold(
     set_grid(grid, resolution, shape)
     bold_wf = init_bold_wf(coregistration=coregistration, profile=profile, random_seed=random_seed)
     mask = pe.Node(DownsampleMask(), name="intersect")
+    voxels = [f"voxels of {number(resolution)} mm"] if resolution is not None else []
+    voxels += [f"{' × '.join(map(number, shape))} voxels"] if shape is not None else []
+    workflow.__postdesc__ = f"The grid was that of the template{', brought to ' if voxels else ''}" + (
+        f"{listed(voxels)}." if voxels else "."
+    )
     workflow.connect([
         (inputnode, grid, [("template", "template"), ("template_mask", "mask")]),
         (inputnode, bold_wf, [("bold", "inputnode.bold"), ("bold_t1w", "inputnode.bold_t1w")]),
@@ -142,6 +157,7 @@ def _add_bold(
             name="own_mask",
         )
         merge = pe.Node(niu.Merge(2), name="all_masks")
+        workflow.__postdesc__ = f"{workflow.__postdesc__} {INDIVIDUAL_MASK}"
         workflow.disconnect(bold_wf, "outputnode.bold_mask_std", mask, "in_masks")
         workflow.connect([
             (t1w_wf, own, [("outputnode.t1w_mask", "input_image"), ("outputnode.t1w_xfm", "transforms")]),
@@ -173,7 +189,9 @@ def _add_anatomical(
     if modality == "T1w":
         workflow.connect(t1w_wf, "outputnode.t1w_std", grid_wf, "inputnode.images")
         return
-    flair_wf = _init_flair_wf(coregistration=coregistration, profile=profile, random_seed=random_seed)
+    flair_wf = _init_flair_wf(
+        coregistration=coregistration, profile=profile, random_seed=random_seed, contrast=modality
+    )
     workflow.connect([
         (inputnode, flair_wf, [("flair", "inputnode.flair"), ("template", "inputnode.template")]),
         (t1w_wf, flair_wf, [(f"outputnode.{port}", f"inputnode.{port}")
@@ -184,7 +202,7 @@ def _add_anatomical(
     ])  # fmt: skip
 
 
-def _init_flair_wf(*, coregistration: str, profile: str, random_seed: int) -> pe.Workflow:
+def _init_flair_wf(*, coregistration: str, profile: str, random_seed: int, contrast: str) -> pe.Workflow:
     """Bring FLAIR images through their T1w to the template in one interpolation, brains only."""
     workflow = pe.Workflow(name="flair_wf")
     inputnode = pe.Node(
@@ -194,7 +212,9 @@ def _init_flair_wf(*, coregistration: str, profile: str, random_seed: int) -> pe
     outputnode = pe.Node(niu.IdentityInterface(fields=list(FLAIR)), name="outputnode")
     conform = pe.MapNode(ConformImage(), iterfield=["in_file"], name="conform", mem_gb=1)
     n4 = init_n4_node(profile)
-    coregistration_wf = init_coregistration_wf(kind=coregistration, profile=profile, random_seed=random_seed)
+    coregistration_wf = init_coregistration_wf(
+        kind=coregistration, profile=profile, random_seed=random_seed, what=f"Each {contrast} image"
+    )
     chain = pe.Node(niu.Merge(2, axis="hstack"), name="chain")
     to_template = pe.MapNode(
         ApplyTransforms(dimension=3, interpolation=INTERPOLATIONS[profile], float=True),
@@ -228,4 +248,10 @@ def _init_flair_wf(*, coregistration: str, profile: str, random_seed: int) -> pe
                                          ("outputnode.aligned", "flair_t1w"),
                                          ("outputnode.quality", "flair_quality")]),
     ])  # fmt: skip
+    workflow.__desc__ = f"Each {contrast} image was corrected for intensity non-uniformity with N4."
+    workflow.__postdesc__ = (
+        "The transforms to the T1-weighted image and from there to the template were applied together, in "
+        f"one interpolation ({value_of(to_template, 'interpolation')}), and the brain mask of the "
+        "T1-weighted image with them."
+    )
     return workflow

@@ -15,6 +15,7 @@ from bids_xai.interfaces.outputs import WritePreprocessed, WriteSamples
 from bids_xai.workflows import IMAGE_PORTS, RAW_ENGINES
 from bids_xai.workflows.figures import init_figures_wf
 from bids_xai.workflows.group import init_group_wf
+from bids_xai.workflows.literate import describe
 from bids_xai.workflows.memory import declare_run_memory
 from bids_xai.workflows.samples import init_samples_wf
 
@@ -106,7 +107,10 @@ def init_single_subject_wf(
         **settings,
         "template": space if settings["preproc"] in RAW_ENGINES else None,
         "centred_on": (grid or "template") if centred else None,
+        "description": describe(samples_wf),
     }
+    if settings["preproc"] in RAW_ENGINES:
+        described["description"] += f" The template was {space or 'a file'}."
     write = pe.Node(
         WriteSamples(
             output_dir=str(output_dir),

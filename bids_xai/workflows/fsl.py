@@ -15,10 +15,11 @@ from bids_xai.interfaces.fsl import ReferenceGrid
 from bids_xai.interfaces.fsl_programs import ApplyXFM
 from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.registry import nearest_name
+from bids_xai.reports.html import number
 from bids_xai.workflows.fsl_anatomical import init_fsl_flair_wf, init_fsl_t1w_wf, map_fsl
 from bids_xai.workflows.fsl_functional import init_fsl_bold_wf
 from bids_xai.workflows.grid import init_grid_wf, set_grid
-from bids_xai.workflows.raw import BOLD, FLAIR, T1W, start_engine
+from bids_xai.workflows.raw import BOLD, FLAIR, INDIVIDUAL_MASK, T1W, start_engine
 
 FSL_PROGRAMS: dict[str, tuple[str, ...]] = {
     "bold": ("mcflirt", "bet", "fslmaths", "flirt", "convert_xfm"),
@@ -201,6 +202,9 @@ def init_fsl_preproc_wf(
         _add_bold(workflow, dof, high_pass_sigma, individual_mask, resolution, shape)
     else:
         _add_anatomical(workflow, modality, resolution, shape)
+    voxel = reference.inputs.voxel
+    size = f", on voxels of {number(voxel)} mm or the template's where these are larger" if voxel else ""
+    workflow.__desc__ = f"Images were preprocessed with FSL {fsl_version()} [@jenkinson2012]{size}."
     return workflow
 
 
@@ -236,6 +240,7 @@ def _add_bold(
     own = map_fsl(ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "own_mask")
     own_grid_wf = init_grid_wf(resolution=resolution, shape=shape, name="own_grid_wf")
     merge = pe.Node(niu.Merge(2), name="all_masks")
+    workflow.__postdesc__ = INDIVIDUAL_MASK
     workflow.connect([
         (t1w_wf, own, [("outputnode.t1w_mask", "in_file"), ("outputnode.t1w_xfm", "in_matrix_file")]),
         (reference, own, [("out_file", "reference")]),

@@ -12,9 +12,11 @@ from bids_xai.interfaces.fsl import CentreMatrix, ReorientImage
 from bids_xai.interfaces.fsl_programs import BET, FLIRT, ApplyMask, ApplyXFM, ConvertXFM, RobustFOV
 from bids_xai.interfaces.quality import CoregistrationQuality, TemplateSimilarity
 from bids_xai.workflows.anatomical import FLOORS, init_brain_quality_node
+from bids_xai.workflows.literate import value_of
 from bids_xai.workflows.raw import FLAIR, T1W
 
 _RIGID = 6
+_KINDS = {_RIGID: "rigid", 7: "rigid with one scale", 9: "rigid with three scales", 12: "affine"}
 _HEAD_GB = 1.0
 
 
@@ -74,7 +76,7 @@ def init_fsl_t1w_wf(
         niu.IdentityInterface(fields=["t1w", "reference", "reference_mask"]), name="inputnode"
     )
     outputnode = pe.Node(niu.IdentityInterface(fields=list(T1W)), name="outputnode")
-    head_wf = init_fsl_head_wf(correct_bias=correct_bias)
+    head_wf = init_fsl_head_wf(correct_bias=correct_bias, contrast="T1-weighted")
     # -R finds the brain's centre also where the field of view reaches down to the shoulders.
     brain = map_fsl(BET(mask=True, robust=True), ["in_file"], "brain")
     brain_quality = init_brain_quality_node()
@@ -112,10 +114,30 @@ def init_fsl_t1w_wf(
             (inputnode, centre, [("reference", "reference")]),
             (centre, to_template, [("out_file", "in_matrix_file")]),
         ])  # fmt: skip
+    workflow.__postdesc__ = f"{_extraction(brain)} {_normalisation(to_template)}"
     return workflow
 
 
-def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.Workflow:
+def _extraction(brain: pe.MapNode) -> str:
+    robust = " (option -R)" if value_of(brain, "robust") else ""
+    return f"The brain of each T1-weighted image was extracted with BET{robust} [@smith2002]."
+
+
+def _normalisation(to_template: pe.MapNode) -> str:
+    if isinstance(to_template.interface, ApplyXFM):
+        return "It was put centre on centre with the template and resampled by FLIRT, without registration."
+    return f"It was registered to the template with FLIRT [@jenkinson2002], {degrees_text(to_template)}."
+
+
+def degrees_text(flirt: pe.MapNode) -> str:
+    """Return the degrees of freedom of a node of FLIRT in words."""
+    dof = value_of(flirt, "dof")
+    return f"{_KINDS.get(dof, 'affine')} ({dof} degrees of freedom)"
+
+
+def init_fsl_head_wf(
+    *, correct_bias: bool = True, contrast: str = "anatomical", name: str = "head_wf"
+) -> pe.Workflow:
     """Store the axes as the template's, correct the bias field (N4), cut the view to the head (robustfov).
 
     FLIRT and robustfov take the stored axes for left, anterior and superior: whatever their order in the
@@ -130,6 +152,8 @@ def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.
     ----------
     correct_bias
         Correct the bias field and cut the view; else the axes only.
+    contrast
+        What the description calls the images.
     name
         Name of the workflow.
 
@@ -152,6 +176,10 @@ def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.
     outputnode = pe.Node(niu.IdentityInterface(fields=["out_files"]), name="outputnode")
     reorient = pe.MapNode(ReorientImage(), iterfield=["in_file"], name="reorient", mem_gb=_HEAD_GB)
     workflow.connect(inputnode, "in_files", reorient, "in_file")
+    workflow.__desc__ = (
+        f"The axes of each {contrast} image were stored in the order of the template's, as fslreorient2std "
+        "does."
+    )
     if not correct_bias:
         workflow.connect(reorient, "out_file", outputnode, "out_files")
         return workflow
@@ -168,6 +196,10 @@ def init_fsl_head_wf(*, correct_bias: bool = True, name: str = "head_wf") -> pe.
         (n4, crop, [("output_image", "in_file")]),
         (crop, outputnode, [("out_roi", "out_files")]),
     ])  # fmt: skip
+    workflow.__postdesc__ = (
+        f"The intensity non-uniformity of each {contrast} image was corrected with N4 [@tustison2010], and "
+        "its field of view was cut to the head (robustfov)."
+    )
     return workflow
 
 
@@ -219,7 +251,7 @@ def init_fsl_flair_wf(*, name: str = "flair_wf") -> pe.Workflow:
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=list(FLAIR)), name="outputnode")
-    head_wf = init_fsl_head_wf()
+    head_wf = init_fsl_head_wf(contrast="FLAIR")
     to_t1w = map_fsl(FLIRT(dof=_RIGID), ["in_file", "reference"], "to_t1w")
     quality = init_quality_node()
     concat = map_fsl(
@@ -251,6 +283,13 @@ def init_fsl_flair_wf(*, name: str = "flair_wf") -> pe.Workflow:
         (to_t1w, outputnode, [("out_matrix_file", "flair_xfm"), ("out_file", "flair_t1w")]),
         (quality, outputnode, [("quality", "flair_quality")]),
     ])  # fmt: skip
+    workflow.__postdesc__ = (
+        "Each FLAIR image was registered to the T1-weighted image of the same participant with FLIRT, "
+        f"{degrees_text(to_t1w)}. Both matrices were concatenated (convert_xfm), and the image was brought "
+        f"to the template in one {value_of(to_template, 'interp', 'trilinear')} interpolation. The brain "
+        "mask of the T1-weighted image was brought there by the nearest neighbour and applied (fslmaths "
+        "-mas)."
+    )
     return workflow
 
 

@@ -17,9 +17,10 @@ from bids_xai.interfaces.fsl_programs import (
     MeanImage,
 )
 from bids_xai.interfaces.functional import GatherConfounds
-from bids_xai.workflows.fsl_anatomical import init_quality_node, map_fsl
+from bids_xai.workflows.fsl_anatomical import degrees_text, init_quality_node, map_fsl
 from bids_xai.workflows.functional import init_reference_quality_node
 from bids_xai.workflows.grid import init_grid_wf, set_grid
+from bids_xai.workflows.literate import value_of
 from bids_xai.workflows.raw import BOLD
 
 # A run of 300 volumes at 2 mm takes 1.1 GB as float32, and FLIRT holds what it reads and what it writes.
@@ -131,6 +132,12 @@ def init_fsl_bold_wf(
         (resample_wf, outputnode, [(f"outputnode.{port}", port)
                                    for port in ("bold_std", "bold_mask_std", "confounds")]),
     ])  # fmt: skip
+    # What gives the resampling its matrices is said before it.
+    resample_wf.__desc__ = (
+        "The mean volume of each run was registered to the T1-weighted image with FLIRT, "
+        f"{degrees_text(to_t1w)}; its matrix and that of the T1-weighted image were concatenated "
+        f"(convert_xfm). {resample_wf.__desc__}"
+    )
     if high_pass_sigma is None:
         workflow.connect(realign_wf, "outputnode.bold", resample_wf, "inputnode.bold")
     else:
@@ -229,6 +236,11 @@ def init_fsl_resample_wf(
         (masks, outputnode, [("out_mask", "bold_mask_std")]),
         (confounds, outputnode, [("out_file", "confounds")]),
     ])  # fmt: skip
+    workflow.__desc__ = (
+        "Runs were brought to the template's grid by FLIRT in one "
+        f"{value_of(apply, 'interp', 'trilinear')} interpolation after that of the motion correction, and "
+        "voxels without data in any volume were left out."
+    )
     return workflow
 
 
@@ -303,6 +315,13 @@ def init_fsl_realign_wf(*, name: str = "realign_wf") -> pe.Workflow:
         (merge_matrices, outputnode, [("out_file", "hmc_xfm")]),
         (parameters, outputnode, [("out_parameters", "parameters")]),
     ])  # fmt: skip
+    workflow.__desc__ = (
+        "The axes of each functional run were stored in the order of the template's, as fslreorient2std "
+        "does, and head motion was corrected by rigid registration of every volume to the middle one with "
+        "MCFLIRT [@jenkinson2002]. Framewise displacement was computed from the parameters of motion "
+        "[@power2012]. The brain was extracted from the mean volume with BET (fractional intensity threshold "
+        f"{value_of(brain, 'frac'):g}) [@smith2002], and its mask applied to the run (fslmaths -mas)."
+    )
     return workflow
 
 
@@ -349,4 +368,9 @@ def init_fsl_high_pass_wf(*, sigma: float, name: str = "high_pass_wf") -> pe.Wor
         (mean, high_pass, [("out_file", "in_file2")]),
         (high_pass, outputnode, [("out_file", "bold")]),
     ])  # fmt: skip
+    width = value_of(high_pass, "op_string").split()[1]
+    workflow.__desc__ = (
+        "Slow drifts of each voxel's time course were removed by a Gaussian-weighted straight-line fit "
+        f"(σ = {width} volumes; fslmaths {value_of(high_pass, 'op_string')}), and its mean was kept."
+    )
     return workflow

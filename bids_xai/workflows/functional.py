@@ -84,7 +84,12 @@ def init_bold_wf(
     reference_quality = init_reference_quality_node()
     brain = pe.Node(niu.Select(), name="brain")
     to_template = pe.Node(niu.Select(), name="to_template")
-    coregistration_wf = init_coregistration_wf(kind=coregistration, profile=profile, random_seed=random_seed)
+    coregistration_wf = init_coregistration_wf(
+        kind=coregistration,
+        profile=profile,
+        random_seed=random_seed,
+        what="The reference of each run",
+    )
     chain = pe.Node(niu.Merge(2, axis="hstack"), name="chain")
     compose = pe.MapNode(
         ApplyTransforms(
@@ -126,6 +131,16 @@ def init_bold_wf(
                                          ("outputnode.quality", "bold_quality")]),
         (confounds, outputnode, [("out_file", "confounds")]),
     ])  # fmt: skip
+    workflow.__desc__ = (
+        "Head motion in each functional run was estimated by rigid realignment of every volume to a "
+        "reference of the run, with least squares [@friston1995], in bids_xai's own implementation, as ANTs' "
+        "Python package comes without its program for motion correction. Framewise displacement was computed "
+        "from the parameters of motion [@power2012]."
+    )
+    workflow.__postdesc__ = (
+        "The transforms for head motion, to the T1-weighted image and from there to the template were "
+        "applied together, in one interpolation."
+    )
     return workflow
 
 

@@ -6,6 +6,8 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.images import DownsampleImage, DownsampleMask, FitShape
+from bids_xai.reports.html import number
+from bids_xai.workflows.literate import value_of
 
 
 def init_grid_wf(
@@ -63,7 +65,22 @@ def init_grid_wf(
         images, mask = (fit, "out_file"), (fit_mask, "out_file")
     workflow.connect(*images, outputnode, "images")
     workflow.connect(*mask, outputnode, "mask")
+    workflow.__desc__ = _description(workflow)
     return workflow
+
+
+def _description(workflow: pe.Workflow) -> str:
+    sentences = []
+    if downsample := workflow.get_node("downsample"):
+        sentences.append(
+            f"Images were downsampled to voxels of {number(value_of(downsample, 'resolution'))} mm by a "
+            "separable tent kernel, and the mask with them (kept where more than half of the kernel's weight "
+            "lies inside)."
+        )
+    if fit := workflow.get_node("fit"):
+        size = " × ".join(number(length) for length in value_of(fit, "shape"))
+        sentences.append(f"They were padded or cropped around their centre to {size} voxels.")
+    return " ".join(sentences)
 
 
 def set_grid(node: pe.Node, resolution: float | None, shape: tuple[int, int, int] | None) -> None:

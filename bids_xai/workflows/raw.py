@@ -7,6 +7,7 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.quality import RequireQuality
 
+INDIVIDUAL_MASK = "Voxels outside the participant's own brain mask were left out."
 INPUTS = ("t1w", "flair", "bold", "bold_t1w", "template", "template_mask", "names")
 T1W = (
     "t1w_preproc", "t1w_mask", "t1w_brain", "t1w_std", "t1w_xfm", "t1w_inverse_xfm", "t1w_quality",

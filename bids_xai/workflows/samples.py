@@ -9,13 +9,21 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples
+from bids_xai.reports.html import listed, number
 from bids_xai.workflows import RAW_ENGINES
+from bids_xai.workflows.literate import value_of
 from bids_xai.workflows.preprocessing import init_preproc_wf
 
 _INPUTS = (
     "bold", "t1w", "flair", "bold_t1w", "template", "template_mask", "names", "events", "mask",
     "in_confounds", "repetition_time", "entities", "anatomical_rows",
 )  # fmt: skip
+
+_SCALINGS = {
+    "minmax": "The values of each image were scaled linearly to lie between 0 and 1.",
+    "max": "The values of each image were divided by the largest.",
+    "none": "",
+}
 
 
 def init_samples_wf(
@@ -172,6 +180,7 @@ def init_samples_wf(
             (inputnode, extract, [("anatomical_rows", "row")]),
             (extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")]),
         ])  # fmt: skip
+        workflow.__postdesc__ = _SCALINGS[value_of(extract, "scaling")]
         return workflow
     extract = _init_extract_node(
         target=target,
@@ -199,7 +208,28 @@ def init_samples_wf(
         extract.inputs.confounds = list(confounds)
         workflow.connect(preproc_wf, "outputnode.confounds", extract, "in_confounds")
     workflow.connect([(extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")])])
+    workflow.__postdesc__ = _cleaning(extract)
     return workflow
+
+
+def _cleaning(extract: pe.MapNode) -> str:
+    """Return what the node does to time courses before it takes samples of them."""
+    steps = []
+    if value_of(extract, "detrend"):
+        steps.append("its linear trend was removed")
+    if sigma := value_of(extract, "high_pass_sigma"):
+        steps.append(
+            f"slow drifts were removed by a Gaussian-weighted straight-line fit (σ = {number(sigma)} volumes)"
+        )
+    if cutoff := value_of(extract, "high_pass"):
+        steps.append(f"drifts below {number(cutoff)} Hz were removed with discrete cosines")
+    if names := value_of(extract, "confounds"):
+        steps.append(f"the confounds {', '.join(names)} were regressed out")
+    if value_of(extract, "standardize"):
+        steps.append("it was scaled to zero mean and unit variance")
+    if not steps:
+        return "Time courses were not filtered or scaled."
+    return f"For each voxel's time course in each run, {listed(steps)} [@nilearn2014]."
 
 
 def _init_extract_node(

@@ -12,7 +12,7 @@ from bids_xai.cli.parser import build_parser, parse
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.run import main
 from bids_xai.errors import InputError
-from bids_xai.settings import SECTIONS, options_of, write_file
+from bids_xai.settings import SECTIONS, departures, options_of, write_file
 
 
 def test_precedence_is_preset_then_file_then_flags(tmp_path: Path) -> None:
@@ -23,6 +23,23 @@ def test_precedence_is_preset_then_file_then_flags(tmp_path: Path) -> None:
     )
     inference = request.settings.inference
     assert (inference.n_runs, inference.n_null, inference.n_permutations) == (3, 60, 1000)
+
+
+def test_what_settings_start_from_is_kept_and_comes_back(tmp_path: Path) -> None:
+    words = ["bids", "out", "group", "--preset", "boehle2019", "--sloppy", "--patience", "3"]
+    words += ["-w", str(tmp_path / "work")]
+    settings = parse(words).settings
+    assert settings.flat()["preset"] == "boehle2019"
+    assert settings.flat()["sloppy"] is True
+    # What was asked for, and what --sloppy cuts short of what the preset says.
+    assert departures(settings) == ["patience", "max_epochs"]
+    write_file(settings, tmp_path / "config.toml")
+    again = parse(["bids", "out", "group", "--config-file", str(tmp_path / "config.toml")]).settings
+    assert again == settings
+    plain = parse(["bids", "out", "group"]).settings
+    assert "preset" not in plain.flat()
+    assert plain.flat()["sloppy"] is False
+    assert departures(plain) == []
 
 
 def test_underscores_are_accepted_in_option_names_but_not_changed_in_values() -> None:

@@ -200,7 +200,7 @@ def test_where_p_values_come_from_is_marked(tmp_path):
 def test_maps_of_a_classifier_at_chance_are_folded_and_said_to_mean_nothing(tmp_path, p):
     make_output(tmp_path, n_classes=2, methods=("OD",))
     path = tmp_path / "group" / "accuracytests_table.tsv"
-    table = read_table(path)
+    table = read_frame(path)
     table.assign(p=[p, 0.01, 0.01]).to_csv(path, sep="\t", index=False)
     text = write_group_report(tmp_path).read_text(encoding="utf-8")
     summary = text.split('<section id="summary"')[1].split("</section>")[0]
@@ -231,7 +231,7 @@ def test_regions_without_a_voxel_above_threshold_have_no_peak_and_spaces_are_com
     note = "The atlas aal is in MNIColin27, the maps are in MNI152NLin2009aSym"
     manifest["atlases"] = [{"name": "aal", "space": "MNIColin27", "note": note}]
     path.write_text(json.dumps(manifest))
-    table = read_table(tmp_path / "group" / "regions_table.tsv")
+    table = read_frame(tmp_path / "group" / "regions_table.tsv")
     table["n_above"] = 0
     table.loc[table["index"] == 7, "n_above"] = 3
     peaks = ["peak", "peak_x", "peak_y", "peak_z"]

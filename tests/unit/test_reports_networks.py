@@ -15,7 +15,7 @@ from test_reports_networks_output import change, make_networks, words_of
 from bids_xai.errors import InputError
 from bids_xai.reports import write_group_report, write_subject_report
 from bids_xai.reports.networks_subject import MOST_IMAGES
-from bids_xai.reports.results import read_table
+from bids_xai.tables import read_frame
 
 SECTIONS = ["Summary", "Scores", "Training", "Explanations", "What survives permutation", "Trust", "Regions",
             "Robustness", "Similarity", "Methods", "Warnings", "Settings"]  # fmt: skip
@@ -207,7 +207,7 @@ def first_sentences(text):
 
 
 def test_subject_page_folds_heatmaps_of_networks_at_chance(small):
-    table = read_table(small / "group" / "networks_score_tests.tsv")
+    table = read_frame(small / "group" / "networks_score_tests.tsv")
     table.assign(p=0.4).to_csv(small / "group" / "networks_score_tests.tsv", sep="\t", index=False)
     text = write_subject_report(small, "01").read_text(encoding="utf-8")
     (own,) = first_sentences(text)

@@ -24,6 +24,7 @@ from bids_xai.reports.networks_scores import (
 from bids_xai.reports.networks_summary import people_per_class
 from bids_xai.reports.results import load_results
 from bids_xai.reports.verdict import above_chance
+from tests.written import injected, injected_table
 
 METHODS = {
     "LRPAlphaBetaBeta0p5": ("lrp-alpha-beta", "LRP αβ (β = 0.5)",
@@ -58,6 +59,7 @@ class Writer:
 
     def table(self, name, rows):
         path = f"networks_{name}.tsv"
+        injected_table(name, pd.DataFrame(rows).columns, of_networks=True)
         pd.DataFrame(rows).to_csv(self.folder / path, sep="\t", index=False, na_rep="n/a")
         self.names[name] = path
         return path
@@ -191,7 +193,7 @@ class Writer:
                         "validation_accuracy": 0.9 - 0.4 * np.exp(-epoch / 5),
                     })  # fmt: skip
                 trainings.append({
-                    "run": run, "fold": fold, "seed": 100 * run + fold, "best_epoch": best,
+                    "run": run, "fold": fold, "best_epoch": best,
                     "n_epochs": best + 8, "n_iterations": 12 * (best + 8), "seconds": 2.5 * (best + 8),
                     "batch_size": 4, "learning_rate": 1e-4, "patience": 8,
                 })  # fmt: skip
@@ -362,6 +364,7 @@ class Writer:
             "background": "maps/background.nii.gz", "warnings": ["sub-03 has a <low> contrast."],
             "failed_subjects": ["99"], "tables": self.names, "maps": self.maps, "heatmaps": self.heatmaps,
         }  # fmt: skip
+        injected(content["settings"], **content)
         (self.folder / "results.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -394,6 +397,7 @@ def make_networks(
 def change(out, **manifest):
     """Change keys of the manifest."""
     path = out / "group" / "results.json"
+    injected(None, **manifest)
     content = json.loads(path.read_text(encoding="utf-8")) | manifest
     path.write_text(json.dumps(content), encoding="utf-8")
 

@@ -17,6 +17,7 @@ from bids_xai.reports.references import REFERENCES, with_authors
 from bids_xai.reports.references_networks import EXPLANATION_REFERENCES, MODEL_REFERENCES
 from bids_xai.reports.references_networks import NETWORKS as NETWORK_REFERENCES
 from bids_xai.reports.results import load_results
+from tests.written import injected
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def results(tmp_path_factory):
 
 def changed(results, settings=None, **manifest):
     """Return the same results with other settings and keys of the manifest."""
+    injected(settings, **manifest)
     merged = {**results.manifest, **manifest}
     merged["settings"] = {**merged["settings"], **(settings or {})}
     return replace(results, manifest=merged)
@@ -65,8 +67,8 @@ def test_text_describes_networks_and_no_softmax_layer(results):
         ({}, {"model": "my_package.nets:small"}, "network my_package.nets:small.", "network boehle2019"),
         ({}, {"model": "eitel2019"}, "eitel2019 (Eitel et al., 2019)", "network boehle2019"),
         ({}, {"model": "ukb-a-pif"}, "(Eitel et al., 2021)", "network boehle2019"),
-        ({"preset": "klingenberg2021"}, {}, "follows a published one (Klingenberg et al., 2021)", "xx"),
-        ({"preset": "boehle2019"}, {}, "boehle2019 (Böhle et al., 2019)", "follows a published one"),
+        ({"preset": "klingenberg2021"}, {}, "follow a published analysis (Klingenberg et al., 2021)", "xx"),
+        ({"sloppy": True}, {}, "not for publication", "xx"),
         ({"patience": None}, {}, "batches of 4", "Training stopped"),
         ({"pretrained": "a.safetensors"}, {}, "parameters of a network that was trained before", "xx"),
         ({"exchange_within": "participants:site"}, {}, "only between samples of one level of site.", "xx"),

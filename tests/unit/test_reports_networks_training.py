@@ -16,6 +16,7 @@ from bids_xai.reports.networks_training import search_sentence, training_blocks
 from bids_xai.reports.networks_training_text import training_text
 from bids_xai.reports.results import load_results
 from bids_xai.settings import Settings
+from tests.written import injected
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def results(out):
 
 
 def with_settings(results, **settings):
+    injected(settings)
     return replace(results, manifest={**results.manifest, "settings": settings})
 
 

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from bids_xai.bids.columns import TABLE_COLUMNS
 from bids_xai.errors import InputError
 from bids_xai.reports.results import load_results, write_whole
 from bids_xai.tables import read_frame
+from tests.written import injected, injected_table
 
 METHODS = ("W", "WX", "OD", "LRP-W2", "LRP-z")
 NAMES = (
@@ -107,6 +109,8 @@ class _Writer:
 
     def table(self, name, rows):
         path = f"{name}_table.tsv"
+        known = {key.replace("_", ""): key for key in TABLE_COLUMNS}[name]
+        injected_table(known, pd.DataFrame(rows).columns, of_networks=False)
         pd.DataFrame(rows).to_csv(self.folder / path, sep="\t", index=False, na_rep="n/a")
         return path
 
@@ -277,6 +281,7 @@ class _Writer:
             "failed_subjects": ["04"], "warnings": ["sub-03 has fewer samples of 'tool' than the others."],
             "tables": self.names, "maps": self.entries,
         }  # fmt: skip
+        injected(content["settings"], **content)
         (self.folder / "results.json").write_text(json.dumps(content), encoding="utf-8")
 
 

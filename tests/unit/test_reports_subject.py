@@ -39,9 +39,9 @@ def make_subject(out, *, mask=None, label="01", classes=CLASSES, named_mask=True
             "Classes": {name: [name] for name in reversed(classes)}, "WindowAnchor": "onset",
             "HrfShift": 5.0, "HighPass": 0.0078125, "Standardize": True,
             "RepetitionTime": 2.5, "Space": None,
-            "Warnings": [f"run <{run}> is short"] if run == "02" else [], "task": "Task label",
+            "PreprocessingDescription": "Taken <as they are> [@nilearn2014].", "task": "Task label",
             "Sources": [f"bids:raw:sub-{label}/func/sub-{label}_task-objectviewing_run-{run}_bold.nii.gz"],
-            "NumberOfVolumesUsed": 100 + int(run), "onset": {"Description": "of the event", "Units": "s"},
+            "Confounds": [f"rot_{'xyz'[int(run)]}"], "onset": {"Description": "of the event", "Units": "s"},
         }  # fmt: skip
         if named_mask:
             sidecar["Mask"] = f"sub-{label}/func/sub-{label}_task-objectviewing_desc-brain_mask.nii.gz"
@@ -136,9 +136,10 @@ def test_subject_page_says_what_was_taken(page):
     assert "Subject report: sub-01" in text
     assert re.search(r"<dt>Samples</dt><dd>24</dd>", text)
     assert re.search(r"<dt>Repetition time</dt><dd>2.5 s</dd>", text)
-    assert "run &lt;02&gt; is short" in text
+    assert "Taken &lt;as they are&gt; (" in text
+    assert "[@" not in text
     assert '<th scope="row">High Pass</th><td>0.0078125</td>' in text
-    assert "Number Of Volumes Used" in text.split("What differs")[-1]
+    assert "Confounds" in text.split("What differs")[-1]
     assert "Task label" not in text
     assert "of the event" not in text
 
@@ -195,7 +196,7 @@ def preprocessed(tmp_path_factory):
 def test_page_shows_preprocessing(preprocessed):
     parts = sections(preprocessed.read_text(encoding="utf-8"))
     assert list(parts) == [
-        "Summary", "Anatomy", "Functional runs", "Samples", "Images", "Warnings", "Settings"
+        "Summary", "Anatomy", "Functional runs", "Samples", "Images", "Settings"
     ]  # fmt: skip
     anatomy, runs = parts["Anatomy"], parts["Functional runs"]
     assert [anatomy.count("<svg"), runs.count("<svg")] == [2, 4]
@@ -287,7 +288,7 @@ def test_anatomical_samples_are_images(tmp_path):
     make_preprocessing(make_anatomical_samples(tmp_path), runs=())
     page = write_subject_report(tmp_path, "01")
     parts = sections(page.read_text(encoding="utf-8"))
-    assert list(parts) == ["Summary", "Anatomy", "Samples", "Images", "Warnings", "Settings"]
+    assert list(parts) == ["Summary", "Anatomy", "Samples", "Images", "Settings"]
     assert "<dt>A sample is</dt><dd>one T1w image</dd>" in parts["Summary"]
     assert "<dt>Images</dt><dd>1</dd>" in parts["Summary"]
     assert "Repetition time" not in parts["Summary"]

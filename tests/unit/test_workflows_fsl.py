@@ -38,9 +38,9 @@ from bids_xai.interfaces.fsl import (
     reference_grid,
 )
 from bids_xai.interfaces.functional import EstimateMotion
-from bids_xai.reports.methods_preproc import preprocessing_text
 from bids_xai.workflows.ants import init_ants_preproc_wf
 from bids_xai.workflows.fsl import FSL_PROGRAMS, check_fsl, fsl_version, init_fsl_preproc_wf
+from bids_xai.workflows.literate import describe
 from bids_xai.workflows.preprocessing import init_preproc_wf
 from bids_xai.workflows.raw import BOLD, FLAIR, T1W
 from tests.heads import CENTRE, SmoothHead, centred_affine
@@ -114,8 +114,7 @@ elif program == "N4BiasFieldCorrection":
 """
 
 
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def put_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put stand-ins for all programs on PATH and return the file that they note their commands in."""
     folder, log = tmp_path / "fsl" / "bin", tmp_path / "commands.txt"
     folder.mkdir(parents=True)
@@ -127,6 +126,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FSLDIR", str(folder.parent))
     monkeypatch.setenv("FSLOUTPUTTYPE", "NIFTI")
     return log
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return put_stand_ins(tmp_path, monkeypatch)
 
 
 def _image(path: Path, shape: tuple[int, ...], voxel_mm: float = 1.0, value: float = 1.0) -> str:
@@ -446,8 +450,7 @@ def test_the_version_is_that_of_fsls_folder(
         (tmp_path / "fsl" / "etc").mkdir()
         (tmp_path / "fsl" / "etc" / "fslversion").write_text(text)
     assert fsl_version() == version
-    settings = {"preproc": "fsl", "modality": "bold", "registration": "affine", "software": {"FSL": version}}
-    assert f"preprocessed with FSL {version} [@jenkinson2012]" in preprocessing_text(settings)
+    assert f"preprocessed with FSL {version} [@jenkinson2012]" in describe(init_fsl_preproc_wf())
     write_description(tmp_path, name="x", version="1", sources={}, software={"FSL": version})
     generated = json.loads((tmp_path / "dataset_description.json").read_text())["GeneratedBy"]
     assert generated == [{"Name": "bids_xai", "Version": "1"}, {"Name": "FSL", "Version": version}]
