@@ -213,19 +213,9 @@ class SummarizeHeatmaps(SimpleInterface):
         if not n or place is None:
             return {}
         drops = mean[place, : len(design.classes)]
-        mask = nb.load(self.inputs.in_mask)
-        voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
-        places = nb.affines.apply_affine(mask.affine, voxels)
-        parts = []
-        for code, name in enumerate(design.classes):
-            if not drops[code].any():  # nothing of the class was explained
-                continue
-            strongest = np.argsort(-drops[code], kind="stable")[:n]
-            own = pd.DataFrame(places[strongest], columns=["x", "y", "z"])
-            parts.append(own.assign(**{"class": name, "drop": drops[code, strongest], "voxel": strongest}))
-        if not parts:
+        table = strongest_positions(drops, design.classes, nb.load(self.inputs.in_mask), n)
+        if not len(table):
             return {}
-        table = pd.concat(parts, ignore_index=True)
         seed = self.inputs.random_seed
         spatial = embed(table[["x", "y", "z"]].to_numpy(), seed=seed)
         functional = embed(drops[:, table["voxel"]].T, seed=seed)
@@ -234,6 +224,32 @@ class SummarizeHeatmaps(SimpleInterface):
         return {"positions": table.drop(columns="voxel")[
             ["class", "x", "y", "z", "drop", "umap_1", "umap_2", "functional_1", "functional_2"]
         ]}  # fmt: skip
+
+
+def strongest_positions(
+    drops: npt.NDArray, classes: Sequence[str], mask: nb.Nifti1Image, n: int
+) -> pd.DataFrame:
+    """Return the n voxels of every class with the largest drops: world coordinates in mm, drop, voxel.
+
+    Parameters
+    ----------
+    drops
+        Shape (n_classes, n_voxels), the voxels of the mask; a class whose drops are all 0 was not explained.
+    classes
+        Their names.
+    mask
+        Image whose voxels above 0 they are.
+    n
+        Rows of a class.
+    """
+    places = nb.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj) > 0))
+    parts = []
+    for own, name in zip(drops, classes, strict=True):
+        if own.any():
+            strongest = np.argsort(-own, kind="stable")[:n]
+            part = pd.DataFrame(places[strongest], columns=["x", "y", "z"])
+            parts.append(part.assign(**{"class": name, "drop": own[strongest], "voxel": strongest}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _commonest(values: pd.Series) -> Any:

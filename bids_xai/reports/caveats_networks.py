@@ -64,7 +64,9 @@ def _on_methods(names: list[str]) -> list[str]:
     if set(names) & set(_CAM):
         notes.append(
             "Grad-CAM has the resolution of the layer that it looks at; the finer structure of its heatmap "
-            "is interpolation."
+            "is interpolation. Each unit of the layer lies at the centre of its receptive field; where none "
+            "lies, as at the borders of the volume under convolutions without padding, the heatmap is 0, "
+            "although the network sees these voxels."
         )
     if "integrated-gradients" in names:
         notes.append(
