@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BIDS_VERSION = "1.10.0"
+PROGRAM = "bids_xai"
 
 # Kinds of file that BIDS has no name for yet. Folders without a slash at the end: the validator reports
 # the folder itself otherwise.
@@ -120,7 +121,7 @@ def write_description(
     Path of the description.
     """
     out_dir = Path(out_dir)
-    generated: dict[str, Any] = {"Name": "bids_xai", "Version": version}
+    generated: dict[str, Any] = {"Name": PROGRAM, "Version": version}
     if code_url:
         generated["CodeURL"] = code_url
     if container:
@@ -158,6 +159,17 @@ def _source(source: str | os.PathLike[str], url: str) -> dict[str, str]:
     return entry
 
 
+def maker_of(folder: str | os.PathLike[str]) -> str | None:
+    """Return the name of the program that made the dataset in a folder; None where nothing says so."""
+    path = Path(folder) / "dataset_description.json"
+    if not path.is_file():
+        return None
+    makers = read_json_object(path).get("GeneratedBy")
+    first = makers[0] if isinstance(makers, list) and makers else None
+    name = first.get("Name") if isinstance(first, dict) else None
+    return None if name is None else str(name)
+
+
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read and check the ``dataset_description.json`` of a BIDS dataset.
 
@@ -172,10 +184,14 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.", expected, "check the path")
     if not path.is_file():
+        holds_participants = any(folder.glob("sub-*"))
         raise InputError(
             f"{folder} is not a BIDS dataset: it has no dataset_description.json.",
             expected,
-            "give the dataset's root folder, the one that holds the sub-* folders",
+            "write the file; of derivatives it may say no more than "
+            f'{{"Name": "{folder.name}", "BIDSVersion": "{BIDS_VERSION}", "DatasetType": "derivative"}}'
+            if holds_participants
+            else "give the dataset's root folder, the one that holds the sub-* folders",
         )
     content = read_json_object(path)
     missing = [key for key in ("Name", "BIDSVersion") if key not in content]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai.bids.blocks import merge_events
+from bids_xai.bids.names import check_file_names
 from bids_xai.decoding.design import TAKEN_NAMES, check_class_names
 from bids_xai.errors import InputError
 from bids_xai.images.windows import leaves_run, sample_events, window_bounds, window_volumes
@@ -207,6 +208,7 @@ def check_classes(
                     f"one of {', '.join(present)}",
                     nearest_name(level, present) or "see --classes and --target",
                 )
+    check_file_names(classes)
     if len(classes) < 2:
         raise InputError(
             f"Only {len(classes)} class ({', '.join(classes) or 'none'}) in the column {target!r} of "

@@ -55,6 +55,8 @@ class Dataset:
         Folder for pybids' database: made when absent, read when there. It holds all participants.
     is_derivative
         Read names as those of derivatives (space, desc, label, ...); old ones do not say what they are.
+    exclude
+        Folder that is never looked into: that of the results, which may lie among the derivatives.
 
     Raises
     ------
@@ -69,10 +71,20 @@ class Dataset:
         subjects: Sequence[str] = (),
         database_dir: str | os.PathLike[str] | None = None,
         is_derivative: bool = False,
+        exclude: Path | None = None,
     ) -> None:
         self.root = Path(root).absolute()
         self.description = read_description(self.root)
+        if self.description.get("DatasetType") == "derivative" and not is_derivative:
+            raise InputError(
+                f"{self.root} is a dataset of derivatives (its DatasetType says so).",
+                "the raw dataset, which has the events and the tables",
+                "give the raw dataset as BIDS, and this one with --derivatives",
+            )
         ignored = list(_IGNORED)
+        if exclude is not None and exclude.resolve().is_relative_to(self.root.resolve()):
+            inside = exclude.resolve().relative_to(self.root.resolve()).as_posix()
+            ignored.append(re.compile(rf"^/{re.escape(inside)}(/|$)"))
         if subjects and database_dir is None:
             chosen = "|".join(re.escape(subject) for subject in subjects)
             ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
@@ -238,15 +250,20 @@ def open_derivatives(
     *,
     subjects: Sequence[str] = (),
     database_dir: str | os.PathLike[str] | None = None,
+    exclude: Path | None = None,
 ) -> list[Dataset]:
-    """Open derivative datasets: each folder is one, or holds several.
+    """Open derivative datasets but ``exclude``: each folder is one, or holds several.
 
     Raises
     ------
     InputError
         If a folder is missing, or neither it nor a folder in it is a BIDS dataset.
     """
-    roots = derivative_roots(folders)
+    roots = [
+        root
+        for root in derivative_roots(folders)
+        if exclude is None or not root.resolve().is_relative_to(exclude.resolve())
+    ]
     databases = None if database_dir is None else Path(database_dir) / "derivatives"
     return [
         Dataset(
@@ -254,6 +271,7 @@ def open_derivatives(
             subjects=subjects,
             database_dir=None if databases is None else databases / f"{number:02d}-{root.name}",
             is_derivative=True,
+            exclude=exclude,
         )
         for number, root in enumerate(roots)
     ]

@@ -38,8 +38,21 @@ ENTITY_KEYS: dict[str, str] = {
     "label": "label",
     "desc": "desc",
 }
+# Two classes may stand in the name of a map, which file systems limit to 255 bytes.
+MAX_CLASS_LETTERS = 60
 # Entities whose values are numbers, however many digits they are written with.
 INDICES = frozenset({"run", "echo", "flip", "inv", "split", "chunk"})
+
+
+def check_file_names(classes: Iterable[str]) -> None:
+    """Raise InputError unless every class can be part of the name of a file: letters and digits, not many."""
+    for name in classes:
+        if len(sanitize(name)) > MAX_CLASS_LETTERS:
+            raise InputError(
+                f"The name of the class {name[:30]!r}... has {len(sanitize(name))} letters and digits.",
+                f"at most {MAX_CLASS_LETTERS}: it is part of the names of files",
+                "rename the class: --classes NAME=LEVEL",
+            )
 
 
 def sanitize(label: str) -> str:

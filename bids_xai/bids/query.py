@@ -49,6 +49,7 @@ def query(
     max_events_outside: float = 0.25,
     work_dir: str | os.PathLike[str] = "work",
     allow_downloads: bool = False,
+    output_dir: Path | None = None,
 ) -> list[SubjectRecord]:
     """Find the images of an analysis and everything that belongs to them, or say what is wrong.
 
@@ -95,6 +96,8 @@ def query(
         Where the mask of a template is written when ``mask`` is ``template``.
     allow_downloads
         Let TemplateFlow fetch that template.
+    output_dir
+        Where results are written; nothing in it is input.
 
     Returns
     -------
@@ -111,8 +114,13 @@ def query(
     parse_target(target, modality)
     labels = tuple(label.removeprefix("sub-") for label in participant_label)
     search = Search(
-        raw=Dataset(bids_dir, subjects=labels, database_dir=database_dir and Path(database_dir) / "raw"),
-        derived=open_derivatives(derivatives, subjects=labels, database_dir=database_dir),
+        raw=Dataset(
+            bids_dir,
+            subjects=labels,
+            database_dir=database_dir and Path(database_dir) / "raw",
+            exclude=output_dir,
+        ),
+        derived=open_derivatives(derivatives, subjects=labels, database_dir=database_dir, exclude=output_dir),
         filters=filters,
         engine=engine,
         space=space,

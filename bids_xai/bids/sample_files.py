@@ -113,7 +113,7 @@ def check_written(image: Path, mask: Path) -> None:
             _AGAIN,
         )
     paths = {"Image": image, "Rows": table, "Mask": mask}
-    changed = [str(paths[name]) for name, value in present.items() if recorded.get(name) != value]
+    changed = [str(paths[name]) for name, value in (present or {}).items() if recorded.get(name) != value]
     if changed:
         raise InputError(
             f"{' and '.join(changed)}: not what {sidecar.name} was written for (its {CHECKSUMS} differs).",

@@ -20,7 +20,7 @@ from bids_xai.settings import Settings
 from bids_xai.settings.sections import Preprocessing
 
 
-def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
+def query_dataset(bids_dir: Path, settings: Settings, output_dir: Path | None = None) -> list[SubjectRecord]:
     """Find the runs to read, or refuse the dataset (:func:`bids_xai.bids.query.query`)."""
     chosen, images, samples = settings.selection, settings.preprocessing, settings.samples
     subjects = query(
@@ -49,6 +49,7 @@ def query_dataset(bids_dir: Path, settings: Settings) -> list[SubjectRecord]:
         window_anchor=samples.window_anchor,
         hrf_shift=samples.hrf_shift,
         max_events_outside=samples.max_events_outside,
+        output_dir=output_dir,
     )
     if settings.inference.exchange_within is not None:
         # A column that is missing is missed now, not by the last node.

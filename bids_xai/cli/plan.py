@@ -14,6 +14,7 @@ from bids_xai.bids.anatomical import anatomical_classes, anatomical_rows
 from bids_xai.bids.engines import ALIGNED, choose_engine
 from bids_xai.bids.events import parse_classes, resolve_classes, rows_frame, run_samples
 from bids_xai.bids.exchange import parse_exchange_within, with_blocks
+from bids_xai.bids.names import check_file_names
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.estimate import Size, estimate_seconds
@@ -91,10 +92,18 @@ def plan_group(
 
 
 def class_names(settings: Settings, found: Sequence[SampleSet]) -> tuple[str, ...]:
-    """Return the classes in the order asked for now, else in that of the participant level."""
+    """Return the classes in the order asked for now, else in that of the participant level.
+
+    Raises
+    ------
+    InputError
+        A class has a name that no file can have.
+    """
     written = tuple(found[0].metadata.get("Classes") or ())
     asked = settings.samples.classes
-    return tuple(parse_classes(asked, written)) if asked else written
+    names = tuple(parse_classes(asked, written)) if asked else written
+    check_file_names(names)
+    return names
 
 
 def repetitions(settings: Settings) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bids_xai.atlases.sources import check_atlas
 from bids_xai.atlases.spaces import space_note
 from bids_xai.atomic import sweep
 from bids_xai.bids.container import container_of
-from bids_xai.bids.descriptions import write_description
+from bids_xai.bids.descriptions import PROGRAM, maker_of, write_description
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
@@ -30,6 +30,7 @@ from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
 from bids_xai.cli.workdir import (
+    check_kinds,
     check_work_dir,
     check_writable,
     empty_work_dir,
@@ -51,10 +52,11 @@ def execute(request: Request) -> int:
     InputError
         Something in the input is wrong; nothing has been written.
     """
-    _check_folders(request.bids_dir, request.output_dir)
+    _check_folders(request.bids_dir, request.output_dir, request.settings.selection.derivatives)
     execution = request.settings.execution
     inputs = (request.bids_dir, *request.settings.selection.derivatives)
     refuse_links_into_input(request.output_dir, inputs)
+    check_kinds(request.output_dir)
     check_work_dir(
         execution.work_dir,
         request.bids_dir,
@@ -145,7 +147,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     subjects = []
     if "participant" in request.levels:
         check_programs(settings)
-        subjects = query_dataset(request.bids_dir, settings)
+        subjects = query_dataset(request.bids_dir, settings, request.output_dir)
         settings = with_grid(settings, subjects)
         if not nodes_run_elsewhere:
             check_participants_memory(settings, subjects, resources(settings.execution))
@@ -164,7 +166,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
             if note and not request.dry_run:  # whose plan says so itself
                 LOGGER.warning("%s", note)
     if subjects and not settings.selection.skip_bids_validation:
-        run_validator(request.bids_dir)
+        run_validator(request.bids_dir, [subject.subject for subject in subjects])
     return request, subjects, found
 
 
@@ -196,16 +198,31 @@ def _describe(request: Request) -> None:
     )
 
 
-def _check_folders(bids_dir: Path, output_dir: Path) -> None:
+def _check_folders(bids_dir: Path, output_dir: Path, derivatives: Sequence[Path] = ()) -> None:
     source, target = bids_dir.resolve(), output_dir.resolve()
-    if target == source or source in target.parents:
+    # A folder of one's own among the derivatives is where BIDS has results.
+    among_derivatives = source / "derivatives" in target.parents
+    if target == source or (source in target.parents and not among_derivatives):
         raise InputError(
             f"The output folder {output_dir} lies in the input dataset {bids_dir}.",
-            "a folder outside it: the input is never written to",
+            f"a folder outside it, or one in {bids_dir / 'derivatives'}: the input is never written to",
             "name another OUT",
         )
     if target.exists() and not target.is_dir():
         raise InputError(f"The output {output_dir} is a file.", "a folder", "name another OUT")
+    if target in [folder.resolve() for folder in derivatives]:
+        raise InputError(
+            f"The output folder {output_dir} is one of --derivatives.",
+            "a folder of its own: the input is never written to",
+            "name another OUT",
+        )
+    maker = maker_of(output_dir)
+    if maker not in (None, PROGRAM):
+        raise InputError(
+            f"The output folder {output_dir} holds a dataset by {maker}.",
+            "a folder of its own",
+            "name another OUT",
+        )
 
 
 def _write_reports(request: Request) -> int:

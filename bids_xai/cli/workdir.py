@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -14,6 +15,9 @@ from bids_xai.cli.graphs import APP_FOLDER, CRASHES
 from bids_xai.cli.locks import RUNS
 from bids_xai.errors import InputError
 
+# Endings of the files, and names of the folders, that results have.
+_FILES = (".html", ".json", ".tsv", ".nii.gz", ".svg", ".md", ".bib", ".toml", ".bidsignore", ".safetensors")
+_FOLDERS = ("group", "logs", "maps", "figures", "anat", "func", "networks")
 # What this app makes there: graphs (*_wf), the background of figures (tpl-*), and these folders.
 _PLAIN = ("templates", "masks")
 _OWN = ("nipype", "templates", "masks", CRASHES, RUNS)
@@ -146,6 +150,9 @@ def refuse_links_into_input(output_dir: Path, inputs: Iterable[Path]) -> None:
             if not path.is_symlink():
                 continue
             target = path.resolve()
+            # Results may lie among the derivatives of what is read.
+            if target.is_relative_to(output_dir.resolve()):
+                continue
             inside = next((folder for folder in read if target.is_relative_to(folder)), None)
             if inside is not None:
                 raise InputError(
@@ -153,6 +160,28 @@ def refuse_links_into_input(output_dir: Path, inputs: Iterable[Path]) -> None:
                     "an output folder that does not lead into the input: that is never written to",
                     "remove the link, or name another OUT",
                 )
+
+
+def check_kinds(output_dir: Path) -> None:
+    """Refuse an output folder where a folder has the name of a file of results, or a file that of a folder.
+
+    The last node would find out, after hours.
+
+    Raises
+    ------
+    InputError
+        There is one.
+    """
+    for place, folders, files in os.walk(output_dir):
+        wrong = [name for name in folders if name.endswith(_FILES)]
+        wrong += [name for name in files if name in _FOLDERS or re.fullmatch(r"(sub|ses)-[0-9A-Za-z]+", name)]
+        if wrong:
+            kinds = ("folder", "file") if wrong[0].endswith(_FILES) else ("file", "folder")
+            raise InputError(
+                f"{Path(place, wrong[0])} is a {kinds[0]}, where a {kinds[1]} may have to be written.",
+                "an output folder that holds what this app writes",
+                "remove or rename it, or name another OUT",
+            )
 
 
 def check_writable(folder: Path, what: str = "output folder", name: str = "OUT") -> None:

@@ -10,7 +10,7 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from bids_xai.reports.slices import Cut, SliceView, outline
-from bids_xai.reports.style import DIVERGING, DPI, SEQUENTIAL, figure_style, new_figure
+from bids_xai.reports.style import DIVERGING, DPI, SEQUENTIAL, figure_style, literal, new_figure
 
 _GAP = 6  # black pixels between slices
 _MOST_PIXELS = 1500  # of a strip, when a slice's pixels are enlarged
@@ -129,7 +129,9 @@ class _Page:
         self.figure.figimage(pixels, round(left), round(bottom), origin="lower")
 
     def words(self, text: str, left: float, bottom: float, **look: Any) -> None:
-        self.figure.text(left / self.width, bottom / self.height, text, **{"color": "#222222", **look})
+        self.figure.text(
+            left / self.width, bottom / self.height, literal(text), **{"color": "#222222", **look}
+        )
 
 
 def _strip(view: SliceView, cuts: list[Cut], layer: Layer) -> np.ndarray:

@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bids_xai.reports.style import GREY, OKABE_ITO, REAL, figure_style, line_styles, new_figure, shorten
+from bids_xai.reports.style import (
+    GREY,
+    OKABE_ITO,
+    REAL,
+    figure_style,
+    line_styles,
+    literal,
+    new_figure,
+    shorten,
+)
 
 METRICS = {
     "sum": "Sum of relevance",
@@ -234,7 +243,7 @@ def positions_figure(
         axes.set_aspect("equal")
     for axes, (first, second, title) in zip(panels[3:], maps, strict=True):
         _points(axes, positions, classes, first, second)
-        axes.set_title(title)
+        axes.set_title(literal(title))
         axes.set_xticks([])
         axes.set_yticks([])
     handles = [

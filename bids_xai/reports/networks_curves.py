@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bids_xai.reports.style import GREY, NULL, REAL, figure_style, line_styles, new_figure, shorten
+from bids_xai.reports.style import GREY, NULL, REAL, figure_style, line_styles, literal, new_figure, shorten
 
 RANDOM = "random"
 MOST_TRAININGS = 50
@@ -98,7 +98,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
                 axes.plot(steps["epoch"], steps[column], color=colour, linewidth=0.6, alpha=0.35)
             median = history.groupby("epoch")[column].median()
             axes.plot(median.index, median, color=colour, linewidth=2, label=name)
-        axes.set_title(title)
+        axes.set_title(literal(title))
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0, None if title == "Loss" else 1.02)
@@ -150,7 +150,7 @@ def randomisation_curves(table: pd.DataFrame, methods: list[str]) -> Figure:
                 mean = inside[inside["method"] == name].groupby("depth")[column].mean()
                 look = {**styles[name], "markevery": 1, "marker": styles[name]["marker"] or "o"}
                 axes.plot(mean.index, mean, linewidth=1.5, **look)
-            axes.set_title(title)
+            axes.set_title(literal(title))
             names = [shorten(str(layer), 14) for layer in layers]
             axes.set_xticks(layers.index, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
             axes.axhline(0, color="#bbbbbb", linewidth=0.8)

@@ -103,8 +103,12 @@ def line_styles(names: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def shorten(name: str, length: int) -> str:
-    """Return a name of at most ``length`` characters, cut in the middle, where names differ least."""
-    if len(name) <= length:
-        return name
+    """Return a name of at most ``length`` characters for a figure, cut in the middle."""
     head = (length - 1) // 2
-    return f"{name[:head]}…{name[-(length - 1 - head) :]}"
+    cut = name if len(name) <= length else f"{name[:head]}…{name[-(length - 1 - head) :]}"
+    return literal(cut)
+
+
+def literal(name: str) -> str:
+    """Return a name that matplotlib draws as it is: ``$`` may begin a formula, legends leave out ``_``."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 from bids_xai.settings.applies import Applies
+
+# What arrays and the seeds of random streams hold.
+LARGEST_INT = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,14 @@ class Option:
         if mistyped_bool or not isinstance(value, allowed[self.kind]):
             raise InputError(f"{origin}: {name} = {value!r}.", f"a value of type {self.kind.__name__}")
         value = self.kind(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{origin}: {name} = {value}.", "a finite number")
+        if isinstance(value, int) and abs(value) > LARGEST_INT:
+            raise InputError(
+                f"{origin}: {name} is a number of {value.bit_length()} bits.", f"at most {LARGEST_INT}"
+            )
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(f"{origin}: {name} = {value!r}.", "text without NUL")
         if self.minimum is not None and value < self.minimum:
             raise InputError(f"{origin}: {name} = {value}.", f"at least {self.minimum}")
         if self.maximum is not None and value > self.maximum:

@@ -391,7 +391,7 @@ class Inference:
         (), "atlases of the region tables: names, or NIfTI files with a TSV beside them", str, nargs="+"
     )
     map_scale: float = option(
-        1.0, "factor that written importance maps are multiplied by", float, minimum=0, applies=(SOFTMAX,)
+        1.0, "factor that written importance maps are multiplied by", float, minimum=1e-30, applies=(SOFTMAX,)
     )
 
 

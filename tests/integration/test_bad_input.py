@@ -64,6 +64,54 @@ def _rare_class(bids: Path) -> list[str]:
     return []
 
 
+def _late_events(bids: Path) -> list[str]:
+    # Three of eleven.
+    lines = _events(bids).read_text().splitlines()
+    late = [f"{600 + number}.0\t" + line.split("\t", 1)[1] for number, line in enumerate(lines[1:4])]
+    _events(bids).write_text("\n".join([lines[0], *late, *lines[4:]]) + "\n")
+    return []
+
+
+def _everywhere(old: str, new: str) -> Callable[[Path], list[str]]:
+    def edit(bids: Path) -> list[str]:
+        for path in bids.glob("sub-*/func/*_events.tsv"):
+            path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+        return []
+
+    return edit
+
+
+def _config(text: str) -> Callable[[Path], list[str]]:
+    def write(bids: Path) -> list[str]:
+        (bids.parent / "config.toml").write_text(text)
+        return ["--config-file", str(bids.parent / "config.toml")]
+
+    return write
+
+
+def _folder(name: str) -> Callable[[Path], list[str]]:
+    def make(bids: Path) -> list[str]:
+        (bids.parent / "out" / name).mkdir(parents=True)
+        return []
+
+    return make
+
+
+def _file(name: str) -> Callable[[Path], list[str]]:
+    def make(bids: Path) -> list[str]:
+        (bids.parent / "out").mkdir()
+        (bids.parent / "out" / name).touch()
+        return []
+
+    return make
+
+
+def _derivative(bids: Path) -> list[str]:
+    content = {"Name": "x", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
+    (bids / "dataset_description.json").write_text(json.dumps(content))
+    return []
+
+
 def _sidecar_tr(bids: Path) -> list[str]:
     (bids / "task-look_bold.json").write_text(json.dumps({"TaskName": "look", "RepetitionTime": 1.79}))
     return []
@@ -120,9 +168,22 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "unknown atlas": (_words("--atlas", "all"), "atlas"),
     "no events": (_no_events, "events"),
     "no target column": (_words("--target", "emotion"), "trial_type"),
-    "events beyond the end": (_edit_events("\n6.0\t", "\n600.0\t"), "600"),
+    "events beyond the end": (_late_events, "--max-events-outside"),
     "a window that leaves the run": (_words("--window", "0", "40"), "leaves"),
     "NaN onset": (_edit_events("\n6.0\t", "\nn/a\t"), "onset"),
+    "a class without letters": (_words("--classes", "\u8138=face", "house"), "neither letters nor digits"),
+    "a class of 300 letters": (_words("--classes", f"{'x' * 300}=face", "house"), "at most 60"),
+    "a class that is called as all samples are": (_words("--classes", "all=face", "house"), "'all'"),
+    "a class that is called as a missing value is": (_words("--classes", "NaN=face", "house"), "'NaN'"),
+    "a level without letters": (_everywhere("face", "\U0001f600"), "neither letters nor digits"),
+    "no finite number": (_words("--clip", "nan"), "--clip = nan"),
+    "an infinite factor": (_words("--map-scale", "inf"), "--map-scale = inf"),
+    "a number beyond all bounds": (_words("--random-seed", "1" + "0" * 400), "--random-seed"),
+    "no finite number in a file": (_config("[decoding]\nlearning_rate = nan\n"), "learning_rate = nan"),
+    "a folder where the report goes": (_folder("group.html"), "group.html is a folder"),
+    "a file where a folder goes": (_file("group"), "group is a file"),
+    "a folder where a table goes": (_folder("group/samples_table.tsv"), "samples_table.tsv is a folder"),
+    "derivatives as BIDS": (_derivative, "--derivatives"),
     "too few samples of a class": (_rare_class, "house"),
     "TR of sidecar and header": (_sidecar_tr, "1.79"),
     "constant voxels": (_constant, "run-1_bold.nii.gz"),
@@ -158,14 +219,14 @@ def test_wrong_input_is_refused_before_anything_is_written(
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("inside", ["", "derivatives/out"])
+@pytest.mark.parametrize("inside", ["", "derivatives", "code/out", "sub-01/out"])
 def test_output_in_the_input_is_refused(
     inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bids = make_dataset(tmp_path / "bids", n_subjects=1)
     assert main([str(bids), str(bids / inside), "participant"]) == 2
     assert "lies in the input" in capsys.readouterr().err
-    assert not (bids / "derivatives").exists()
+    assert not (bids / inside / "logs").exists()
 
 
 def test_an_output_that_cannot_be_written_is_refused(

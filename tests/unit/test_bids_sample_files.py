@@ -75,7 +75,7 @@ def test_a_writer_that_ends_before_its_last_file_leaves_no_result(out: Path, end
     stop = target(out, 1).with_name(target(out, 1).name.replace(".nii.gz", ending))
     stop.unlink()
     (stop / "in the way").mkdir(parents=True)
-    with pytest.raises(OSError, match="[Dd]irectory"):
+    with pytest.raises(OSError, match=r"[Dd]irectory"):
         write(out, 1, n=6)
     assert [item.run for item in find_samples(out)] == ["2"]
 
