@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count as count_from
 from typing import Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -128,7 +129,7 @@ class Gallery:
 
     def drawing(self, figure: Figure, name: str, alt: str, caption: str | Markup) -> Picture:
         """Embed a figure of lines and text as SVG, and keep the file ``name.svg``."""
-        data = self.files[f"{slug(name)}.svg"] = vector(figure)
+        data = self.files[self._free(name, ".svg")] = vector(figure)
         return _picture(figure, data, "image/svg+xml", alt, caption)
 
     def photograph(self, figure: Figure, name: str, alt: str, caption: str | Markup) -> Picture:
@@ -137,11 +138,16 @@ class Gallery:
         What is embedded is WebP where Pillow can write it: a fifth of the size, and the page holds dozens.
         """
         image = raster(figure)
-        lossless = self.files[f"{slug(name)}.png"] = _encode(image, "PNG", compress_level=1)
+        lossless = self.files[self._free(name, ".png")] = _encode(image, "PNG", compress_level=1)
         if features.check("webp"):
             small = _encode(image, "WEBP", quality=90, method=0)
             return _picture(figure, small, "image/webp", alt, caption)
         return _picture(figure, lossless, "image/png", alt, caption)
+
+    def _free(self, name: str, ending: str) -> str:
+        """Return a file name that no other figure has: classes such as "a b" and "a/b" are spelt alike."""
+        names = (f"{slug(name)}{f'-{number_}' if number_ > 1 else ''}{ending}" for number_ in count_from(1))
+        return next(name for name in names if name not in self.files)
 
 
 def _encode(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -20,7 +20,7 @@ from bids_xai.reports.caveats import caveats
 from bids_xai.reports.group import group_page
 from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
 from bids_xai.reports.results import Results, load_results
-from tests.datasets import QUICK, make_anatomical_dataset, make_dataset
+from tests.datasets import QUICK, make_anatomical_dataset, make_dataset, write_mask
 from tests.unit.test_workflows_fsl import put_stand_ins
 from tests.written import COMMON, MANIFEST, NETWORKS, SETTINGS, SOFTMAX
 
@@ -86,6 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             make_dataset(folder / "bold"), *QUICK[:2], *SHORT, "--preset", "gotsopoulos2018",
             "--window", "0", "6", "--window-anchor", "onset", "--resolution", "4", "--merge-events", "1",
             "--exchange-within", "subject", "--space", "MNI152NLin6Asym",
+            "--mask", str(write_mask(folder / "mask.nii.gz")),
         ),
         "t1w": _run(heads, *T1W, *SHORT, "--preproc", "none", "--template", template, "--sloppy"),
     }  # fmt: skip

@@ -8,11 +8,12 @@ from html.parser import HTMLParser
 
 import matplotlib as mpl
 import pytest
+from matplotlib.figure import Figure
 from test_reports_results import make_output, single_slice
 
 from bids_xai.errors import InputError
 from bids_xai.reports import write_group_report
-from bids_xai.reports.html import number, plain, slug
+from bids_xai.reports.html import Gallery, number, plain, slug
 from bids_xai.tables import read_frame
 
 SECTIONS = ["Summary", "Accuracy", "Confusion", "Importance maps", "Reproducibility", "Univariate", "Regions",
@@ -163,6 +164,13 @@ def test_plain_and_slug():
     assert plain({"face": ["f", "g"]}) == "face: f, g"
     assert slug("a <b>/c") == "a-b-c"
     assert slug("ä") == "x"
+
+
+def test_figures_of_classes_that_are_spelt_alike_have_files_of_their_own():
+    gallery = Gallery()
+    for name in ("maps_class-a b", "maps_class-a/b", "other"):
+        gallery.drawing(Figure(figsize=(1, 1)), name, "an empty figure", "caption")
+    assert list(gallery.files) == ["maps_class-a-b.svg", "maps_class-a-b-2.svg", "other.svg"]
 
 
 def test_people_are_shown_and_why_they_say_nothing_of_others(out, text):
