@@ -32,7 +32,7 @@ SHORT = ("--n-updates", "50", "--n-runs", "2", "--n-permutations", "19", "--n-nu
          "--importance", "W", "--atlas", "aal")  # fmt: skip
 T1W = ("--modality", "T1w", "--target", "participants:group", "--mask", "template")
 # What a graph of a network or of the softmax layer was called with, beside the settings of the call.
-OWN = {"training", "model_options", "scaling"}
+OWN = {"training", "shift"}
 
 
 class Recorder(Mapping[str, Any]):
@@ -80,7 +80,7 @@ def _template(folder: Path) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     template = str(_template(folder))
-    heads = make_anatomical_dataset(folder / "heads", n_subjects=6)
+    heads = make_anatomical_dataset(folder / "heads", n_subjects=12)
     found = {
         "bold": _run(
             make_dataset(folder / "bold"), *QUICK[:2], *SHORT, "--preset", "gotsopoulos2018",
