@@ -5,11 +5,30 @@ shape (n, x, y, z), for volumes ``x`` of shape (n, 1, x, y, z) and the output th
 (:class:`bids_xai.attribution.starts.Start`); its keyword-only parameters are its options on the command line.
 """
 
+from bids_xai.errors import InputError
 from bids_xai.registry import Attribution, Registry
 
 # What maps are averaged, compared and tested as: shares where the scale has no meaning, or as they are.
 SHARE, RAW = "share", "raw"
 MAP_VALUES = (SHARE, RAW)
+
+
+def shown_as(map_values: str, shown_values: str | None) -> str:
+    """Return what maps are shown as: as they are tested where nothing else is asked for.
+
+    Raises
+    ------
+    InputError
+        Shares would be shown of what is tested as it is.
+    """
+    if map_values == RAW and shown_values == SHARE:
+        raise InputError(
+            "Maps that are tested as they are (map_values raw) and shown as shares (shown_values share).",
+            "shares that are tested, or raw values that are shown",
+            "leave one of the two out",
+        )
+    return shown_values or map_values
+
 
 _OUTPUT = "the output that is explained, to which they sum: it is larger where labels could be learnt"
 _CHANGE = "the output that is explained: a drop can be as large as it is"

@@ -1,4 +1,8 @@
-"""Heatmaps of what a fold leaves out, of all trainings of the fold: by sample, and summed by group."""
+"""Heatmaps of what a fold leaves out, of all trainings of the fold: by sample, and summed by group.
+
+A heatmap is taken as it is or as a share (:mod:`bids_xai.attribution.shares`), sample by sample and training
+by training: no participant and no training weighs more because its output is larger.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bids_xai.attribution import EXPLANATIONS
+from bids_xai.attribution import EXPLANATIONS, SHARE
 from bids_xai.attribution.explain import Explanation, explain
 from bids_xai.attribution.heatmaps import Codes, explained_classes, group_members, group_sums
+from bids_xai.attribution.shares import as_shares, is_shared, magnitudes, silent
 from bids_xai.attribution.starts import Start
 
 
@@ -46,11 +51,17 @@ class FoldHeatmaps:
     Parameters
     ----------
     heatmaps
-        Mean over the trainings, float32 (n_methods, k, n_voxels).
+        Mean over the trainings as they are shown, float32 (n_methods, k, n_voxels).
     sums
-        Sum over the samples of a group, float32 (n_runs, n_methods, n_groups, n_voxels).
+        Sum over the samples of a group as they are shown, float32 (n_runs, n_methods, n_groups, n_voxels).
+    tested
+        Sum over the samples of a class as they are tested, float32 (n_runs, n_methods, n_classes, n_voxels).
     counts
-        Samples of a group, int64 (n_runs, n_groups).
+        Samples of a group, int64 (n_runs, n_groups); the first groups are the classes.
+    totals
+        Sum of the heatmap as it is over the voxels that are kept, float64 (n_runs, n_methods, k).
+    silent
+        Whether the heatmap is 0 in all of them, bool (n_runs, n_methods, k).
     residuals
         ``|sum of the heatmap - output| / |output|``, float64 (n_runs, n_methods, k); nan where a method does
         not decompose the output.
@@ -60,7 +71,10 @@ class FoldHeatmaps:
 
     heatmaps: npt.NDArray[np.float32]
     sums: npt.NDArray[np.float32]
+    tested: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64]
+    totals: npt.NDArray[np.float64]
+    silent: npt.NDArray[np.bool_]
     residuals: npt.NDArray[np.float64]
     outside: npt.NDArray[np.float64]
 
@@ -83,6 +97,8 @@ def explain_fold(
     keep: bool = True,
     layer: str | None = None,
     filter: int = 0,  # noqa: A002
+    map_values: str = SHARE,
+    shown_values: str = SHARE,
 ) -> FoldHeatmaps:
     """Explain the held-out samples of a fold by every training of it.
 
@@ -107,14 +123,20 @@ def explain_fold(
         Keep the heatmaps of single samples; else their array is empty.
     layer, filter
         Explain a filter of an inner layer instead of a class.
+    map_values, shown_values
+        What heatmaps are tested as, and shown as (:data:`bids_xai.attribution.MAP_VALUES`).
     """
     n_runs, n_methods, k = len(networks), len(explanations), len(held_out.volumes)
     n_voxels = int(inside.sum())
     members = [group_members(held_out.true, own, held_out.n_classes) for own in held_out.predicted]
+    n_groups, n_classes = members[0].shape[0], held_out.n_classes
     result = FoldHeatmaps(
         heatmaps=np.zeros((n_methods, k if keep else 0, n_voxels), dtype=np.float32),
-        sums=np.zeros((n_runs, n_methods, members[0].shape[0], n_voxels), dtype=np.float32),
+        sums=np.zeros((n_runs, n_methods, n_groups, n_voxels), dtype=np.float32),
+        tested=np.zeros((n_runs, n_methods, n_classes, n_voxels), dtype=np.float32),
         counts=np.array([own.sum(axis=1) for own in members], dtype=np.int64),
+        totals=np.zeros((n_runs, n_methods, k)),
+        silent=np.zeros((n_runs, n_methods, k), dtype=bool),
         residuals=np.full((n_runs, n_methods, k), np.nan),
         outside=np.zeros((n_runs, n_methods, k)),
     )
@@ -124,6 +146,7 @@ def explain_fold(
         origin = Start(torch.from_numpy(targets), kind, layer, filter)
         scores = output_scores(network, held_out.volumes, origin, batch_size, device)
         for number, explanation in enumerate(explanations):
+            method = EXPLANATIONS[explanation.name]
             maps = explain(
                 network,
                 held_out.volumes,
@@ -137,7 +160,7 @@ def explain_fold(
                 layer=layer,
                 filter=filter,
             )
-            if EXPLANATIONS[explanation.name].sums_to_output:
+            if method.sums_to_output:
                 total = maps.sum(axis=(1, 2, 3), dtype=np.float64)
                 result.residuals[run, number] = np.abs(total - scores) / np.maximum(np.abs(scores), 1e-12)
             magnitude = np.abs(maps).sum(axis=(1, 2, 3), dtype=np.float64)
@@ -146,9 +169,14 @@ def explain_fold(
             result.outside[run, number] = 1 - np.divide(
                 within, magnitude, out=np.ones_like(within), where=magnitude > 0
             )
-            result.sums[run, number] = group_sums(kept, members[run])
+            result.totals[run, number] = kept.sum(axis=1, dtype=np.float64)
+            result.silent[run, number] = silent(kept)
+            shown = as_shares(kept) if is_shared(method, shown_values) else kept
+            tested = magnitudes(kept) if is_shared(method, map_values) else kept
+            result.sums[run, number] = group_sums(shown, members[run])
+            result.tested[run, number] = group_sums(tested, members[run][:n_classes])
             if keep:
-                result.heatmaps[number] += kept / np.float32(n_runs)
+                result.heatmaps[number] += shown / np.float32(n_runs)
     return result
 
 

@@ -21,7 +21,6 @@ from bids_xai.attribution.modes import evaluating
 from bids_xai.attribution.starts import Start
 from bids_xai.attribution.steps import Triple, UntreatableError, triple
 from bids_xai.errors import InputError
-from bids_xai.models.outputs import class_scores
 
 LOGGER = logging.getLogger(__name__)
 
@@ -318,9 +317,7 @@ def _incremental_drops(
     except UntreatableError as reason:
         LOGGER.debug("Full forward passes: changes cannot be followed through %s.", reason)
         return None
-    target = int(start.target[0])
-    clean = class_scores(passes.clean_output, start.kind)[0, target]
-    return clean - class_scores(passes.outputs(corners, box, filling), start.kind)[:, target]
+    return start.drops(passes.clean_output, passes.outputs(corners, box, filling))
 
 
 def _full_drops(
@@ -331,13 +328,17 @@ def _full_drops(
     batch_size: int,
 ) -> Tensor:
     """Return f(x) - f(x with a part replaced) for every part of one volume."""
-    clean = start.scores(network, volume[None, None])
+    of_class = start.layer is None
+    clean = network(volume[None, None]) if of_class else start.scores(network, volume[None, None])
     drops: list[Tensor] = []
     batch: list[Tensor] = []
 
     def flush() -> None:
-        several = start.part(torch.zeros(len(batch), dtype=torch.int64))
-        drops.append(clean - several.scores(network, torch.stack(batch)[:, None]))
+        covered = torch.stack(batch)[:, None]
+        if of_class:
+            drops.append(start.drops(clean, network(covered)))
+        else:
+            drops.append(clean - start.scores(network, covered))
         batch.clear()
 
     for part, filling in parts:
@@ -348,7 +349,7 @@ def _full_drops(
             flush()
     if batch:
         flush()
-    return torch.cat(drops) if drops else clean.new_zeros(0)
+    return torch.cat(drops) if drops else volume.new_zeros(0)
 
 
 def _any_in_box(chosen: Tensor, box: Triple) -> Tensor:

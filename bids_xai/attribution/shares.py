@@ -1,4 +1,15 @@
-"""Maps as shares: where a classifier looked, whatever the size of its output."""
+"""Maps as shares: where a classifier looked, whatever the size of its output.
+
+A map is shown as ``R_i / sum_j |R_j|`` and tested as ``|R_i| / sum_j |R_j|``, the part of all that the map
+holds which lies in a voxel. Both leave the size of the output out. Its sign has to be left out too where maps
+of different labels are compared: relevance has the sign of the output, which of networks that learnt nothing
+is that of a coin, so that their mean map is next to 0 everywhere and every voxel gains with labels that can
+be learnt (relevance propagation); and the sign of a gradient is that of filters which all voxels share
+(guided backpropagation).
+
+Parts of a whole: what is less in one place is more in the others. A method that avoids where the signal is
+gives more to all other voxels.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +51,11 @@ def as_shares(maps: npt.NDArray[Any]) -> npt.NDArray[Any]:
     scaled = np.divide(exact, largest, out=np.zeros_like(exact), where=largest != 0)
     total = np.abs(scaled).sum(axis=-1, keepdims=True)
     return np.divide(scaled, total, out=np.zeros_like(exact), where=total != 0).astype(maps.dtype)
+
+
+def magnitudes(maps: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``|R_i| / sum_j |R_j|`` of maps (..., n_voxels): what is tested and is never below 0."""
+    return np.abs(as_shares(maps))
 
 
 def silent(maps: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

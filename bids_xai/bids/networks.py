@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai.atomic import whole_file, whole_folder
+from bids_xai.attribution import RAW, SHARE
 from bids_xai.bids.descriptions import write_json
 from bids_xai.bids.group_folder import (
     manifest,
@@ -31,12 +32,20 @@ from bids_xai.images.masking import unmask
 
 DESCRIPTIONS = {
     "mean": "Mean heatmap of the held-out samples of the group, mean over the trainings",
-    "p": "Permutation p-value of the mean heatmap, by training again on permuted labels",
-    "pfwer": "Family-wise permutation p-value of the mean heatmap (max-statistic over the voxels)",
-    "thresholded": "Mean heatmap where its permutation p-value is at most alpha, else 0",
+    "share": "Part of a heatmap's absolute values that lies in the voxel, mean over the held-out samples of "
+    "the class and over the trainings: what is tested",
+    "p": "Permutation p-value of what is tested, by training again on permuted labels",
+    "pfwer": "Family-wise permutation p-value of what is tested (max-statistic over the voxels)",
+    "thresholded": "What is tested where its permutation p-value is at most alpha, else 0",
     "filter": "Image that a filter of an inner layer prefers (activation maximisation), first training",
-    "fwer": "Mean heatmap where its family-wise permutation p-value is at most alpha, else 0",
+    "fwer": "What is tested where its family-wise permutation p-value is at most alpha, else 0",
 }
+# What the values of a map are, by how its method's heatmaps are taken.
+_SHOWN = {
+    SHARE: "R / sum |R|: shares of every heatmap, by sign",
+    RAW: "as the method gives them; their size says nothing of where the network looked",
+}
+_TESTED = {SHARE: "|R| / sum |R|: shares of every heatmap, in size", RAW: _SHOWN[RAW]}
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,9 @@ class NetworkResults:
     Parameters
     ----------
     maps
-        ``mean`` (n_methods, n_groups, n_voxels) and, where there were permutations, ``p``, ``pfwer``,
-        ``thresholded``, ``fwer`` (n_methods, n_classes, n_voxels).
+        ``mean`` (n_methods, n_groups, n_voxels) as heatmaps are shown; ``share`` as they are tested, where
+        shares are, and, where there were permutations, ``p``, ``pfwer``, ``thresholded``, ``fwer``
+        (n_methods, n_classes, n_voxels).
     groups
         Names of the groups; the first are the classes.
     heatmaps
@@ -141,6 +151,7 @@ def _write_heatmaps(results: NetworkResults, out_dir: Path) -> list[dict[str, An
                 "Description": f"{results.summary['method_info'][method]['title']} of the network's output "
                 f"for class {row['class']}, mean over the trainings that left the person out",
                 "Method": results.summary["method_info"][method],
+                "Values": _SHOWN[results.summary["method_info"][method]["shown"]],
                 "Model": results.summary["model"],
                 "ExplainedClass": row["class"],
                 "TrueClass": row["true"],
@@ -171,6 +182,10 @@ def _write_maps(results: NetworkResults, staging: Path) -> list[dict[str, Any]]:
     for stat, values in results.maps.items():
         level = alpha if stat in ("thresholded", "fwer") else None
         for m, method in enumerate(results.summary["methods"]):
+            info = results.summary["method_info"][method]
+            if stat == "share" and info["tested"] != SHARE:
+                continue  # it is the mean
+            of_values = {"Values": _SHOWN[info["shown"]] if stat == "mean" else _TESTED[info["tested"]]}
             for g in range(values.shape[1]):
                 group = results.groups[g]
                 if not results.summary["n_explained"][group]:
@@ -178,7 +193,7 @@ def _write_maps(results: NetworkResults, staging: Path) -> list[dict[str, Any]]:
                 path = group_map_path(
                     stat, method=method, group=labels[group], alpha=level, entities=entities
                 )
-                write_map(results, stat, values[m, g], staging / path, DESCRIPTIONS[stat])
+                write_map(results, stat, values[m, g], staging / path, DESCRIPTIONS[stat], **of_values)
                 entries.append({
                     "class": explained if explained in results.design.classes else None,
                     "method": method, "stat": stat, "group": group, "alpha": level,

@@ -72,6 +72,8 @@ def network_settings(settings: Settings) -> dict[str, Any]:
         "n_runs": inference.n_runs,
         "n_permutations": inference.n_permutations,
         "alpha": inference.alpha,
+        "map_values": inference.map_values,
+        "shown_values": network.shown_values,
         "permute": inference.permute,
         "exchange_within": inference.exchange_within,
         "atlas": inference.atlas,

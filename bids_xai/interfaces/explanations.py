@@ -23,6 +23,7 @@ from torch import nn
 
 from bids_xai.atlases.regions import labels_on_grid
 from bids_xai.atlases.sources import load_atlas
+from bids_xai.attribution import MAP_VALUES
 from bids_xai.attribution.explain import parse_explanation
 from bids_xai.attribution.heatmaps import chosen_samples
 from bids_xai.attribution.held_out import HeldOut, explain_fold
@@ -131,10 +132,18 @@ def chosen_of_fold(inputs: Any, design: Design, *, fold: int, runs: list[int]) -
     )
 
 
+class TestedSpec(ExplainSpec):
+    """What averaging heatmaps takes besides."""
+
+    map_values = traits.Enum(*MAP_VALUES, usedefault=True, desc="what heatmaps are tested as")
+
+
 class _Explain(SimpleInterface):
     """What explaining the folds of true and of permuted labels have in common."""
 
-    def _explain(self, fold: int, runs: list[int], *, keep: bool) -> dict[str, npt.NDArray]:
+    def _explain(
+        self, fold: int, runs: list[int], *, keep: bool, shown_values: str | None = None
+    ) -> dict[str, npt.NDArray]:
         inputs = self.inputs
         design = Design.load(inputs.in_design)
         mask = nb.load(inputs.in_mask)
@@ -159,6 +168,8 @@ class _Explain(SimpleInterface):
                 keep=keep,
                 layer=inputs.explain_layer if isdefined(inputs.explain_layer) else None,
                 filter=inputs.explain_filter,
+                map_values=inputs.map_values,
+                shown_values=shown_values or inputs.map_values,
             )
         return {**result.arrays(), "samples": chosen.samples, "probabilities": chosen.probabilities}
 
@@ -166,8 +177,9 @@ class _Explain(SimpleInterface):
 class ExplainFold(_Explain):
     """Explain the held-out samples of a fold by all trainings on the true labels."""
 
-    class _InputSpec(ExplainSpec):
+    class _InputSpec(TestedSpec):
         fold = traits.Int(mandatory=True, desc="number of the fold")
+        shown_values = traits.Enum(*MAP_VALUES, usedefault=True, desc="what heatmaps are shown as")
 
     class _OutputSpec(TraitedSpec):
         out_file = File(exists=True, desc="heatmaps and their sums by group, .npz")
@@ -179,7 +191,7 @@ class ExplainFold(_Explain):
     def _run_interface(self, runtime: Any) -> Any:
         n_folds = len(Design.load(self.inputs.in_design).folds)
         runs = list(range(len(self.inputs.in_checkpoints) // n_folds))
-        arrays = self._explain(self.inputs.fold, runs, keep=True)
+        arrays = self._explain(self.inputs.fold, runs, keep=True, shown_values=self.inputs.shown_values)
         self._results["out_file"] = str(save_chunk(Path(runtime.cwd) / "heatmaps.npz", arrays))
         return runtime
 
@@ -187,7 +199,7 @@ class ExplainFold(_Explain):
 class ExplainPermutation(_Explain):
     """Explain what the networks of one permutation left out: mean heatmap of every class."""
 
-    class _InputSpec(ExplainSpec):
+    class _InputSpec(TestedSpec):
         run = traits.Int(mandatory=True, desc="number of the permutation")
 
     class _OutputSpec(TraitedSpec):
@@ -202,12 +214,14 @@ class ExplainPermutation(_Explain):
         n_classes = len(design.classes)
         total: Any = 0
         counts = np.zeros(n_classes, dtype=np.int64)
+        silent: Any = 0
         for fold in range(len(design.folds)):
             arrays = self._explain(fold, [self.inputs.run], keep=False)
-            total = total + arrays["sums"][0, :, :n_classes]
+            total = total + arrays["tested"][0]
             counts += arrays["counts"][0, :n_classes]
+            silent = silent + arrays["silent"][0].sum(axis=1)
         mean = total / np.maximum(counts, 1)[None, :, None]
-        arrays = {"mean": mean.astype(np.float32), "counts": counts}
+        arrays = {"mean": mean.astype(np.float32), "counts": counts, "silent": silent}
         self._results["out_file"] = str(save_chunk(Path(runtime.cwd) / "permutation.npz", arrays))
         return runtime
 

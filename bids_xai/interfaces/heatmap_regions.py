@@ -32,7 +32,9 @@ from bids_xai.atlases.heatmaps import (
 )
 from bids_xai.atlases.regions import labels_on_grid
 from bids_xai.atlases.sources import load_atlas
+from bids_xai.attribution import RAW, SHARE
 from bids_xai.attribution.heatmaps import group_names
+from bids_xai.attribution.shares import as_shares
 from bids_xai.bids.covariates import column_of
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
@@ -85,11 +87,22 @@ class HeatmapRegions(SimpleInterface):
             "fingerprints": _fingerprints(sums, regions, index, of_class[design.classes[-1]]),
         }
         if isdefined(inputs.biomarker):
-            tables["biomarker"] = self._biomarker(sums, regions, index)
+            tables["biomarker"] = self._biomarker(self._compared(heatmaps, regions), regions, index)
         named = {name: table.assign(atlas=atlas.name) for name, table in tables.items() if len(table)}
         ordered = {name: table[["atlas", *table.columns.drop("atlas")]] for name, table in named.items()}
         self._results["out_tables"] = save_tables(ordered, Path(runtime.cwd))
         return runtime
+
+    def _compared(
+        self, heatmaps: npt.NDArray[np.float32], regions: Regions
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Return sums of heatmaps by region as participants are compared: of shares, also if shown raw."""
+        info = self.inputs.in_summary["method_info"]
+        divided = {name: (own["tested"], own["shown"]) == (SHARE, RAW) for name, own in info.items()}
+        return {
+            method: region_sums(as_shares(heatmaps[:, m]) if divided[method] else heatmaps[:, m], regions)
+            for m, method in enumerate(self.inputs.in_summary["methods"])
+        }
 
     def _biomarker(
         self, sums: dict[str, npt.NDArray[np.float64]], regions: Regions, index: pd.DataFrame

@@ -20,10 +20,11 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_xai.attribution import EXPLANATIONS
+from bids_xai.attribution import EXPLANATIONS, MAP_VALUES, RAW, SHARE
 from bids_xai.attribution.explain import Explanation, describe, parse_explanation
 from bids_xai.attribution.heatmaps import averaged, group_names, mean_over_runs, run_means
 from bids_xai.attribution.localisation import chance_mass, mass_inside, pointing_game, ranking_auc
+from bids_xai.attribution.shares import is_shared
 from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.decoding.design import Design
 from bids_xai.images.masking import on_grid
@@ -54,6 +55,8 @@ class SummarizeHeatmaps(SimpleInterface):
         explain = traits.List(traits.Str, mandatory=True, desc="explanations, with their options")
         explain_class = traits.Str(desc="class, 'true' or 'predicted'; absent: what suits the classes")
         alpha = traits.List(traits.Float, mandatory=True, desc="significance levels")
+        map_values = traits.Enum(*MAP_VALUES, usedefault=True, desc="what heatmaps were tested as")
+        shown_values = traits.Enum(*MAP_VALUES, usedefault=True, desc="what heatmaps are shown as")
         permute = traits.Str("between", usedefault=True, desc="exchangeability of the labels")
         lesion_masks = traits.Str(desc="derivatives with lesion masks")
         lesion_label = traits.Str("lesion", usedefault=True, desc="label of the masks")
@@ -75,16 +78,21 @@ class SummarizeHeatmaps(SimpleInterface):
         inputs, folder = self.inputs, Path(runtime.cwd)
         design = Design.load(inputs.in_design)
         folds = [load_chunk(path) for path in inputs.in_real]
-        means, counts = run_means([own["sums"] for own in folds], [own["counts"] for own in folds])
+        of_groups = [own["counts"] for own in folds]
+        means, counts = run_means([own["sums"] for own in folds], of_groups)
+        n = len(design.classes)
+        tested, _ = run_means([own["tested"] for own in folds], [own[:, :n] for own in of_groups])
         explanations = [parse_explanation(text) for text in inputs.explain]
         methods = [explanation.label for explanation in explanations]
-        maps, summary = self._maps(design, means, counts)
-        index, heatmaps = self._heatmaps(design, folds)
+        maps, summary = self._maps(
+            design, mean_over_runs(means, counts), mean_over_runs(tested, counts[:, :n])
+        )
+        index, heatmaps, totals = self._heatmaps(design, folds)
         groups = group_names(design.classes)
         tables = {
             "conservation": _conservation(folds, design, methods),
             "distances": _distances(means, counts, methods, groups),
-            **self._localisation(index, heatmaps, methods),
+            **self._localisation(index, heatmaps, totals, methods),
             **self._positions(maps["mean"], design, [own.name for own in explanations]),
         }
         write_frame(index, folder / "index.tsv")
@@ -97,7 +105,10 @@ class SummarizeHeatmaps(SimpleInterface):
             out_summary={
                 **summary,
                 "methods": methods,
-                "method_info": {own.label: _method_info(own) for own in explanations},
+                "method_info": {own.label: self._method_info(own) for own in explanations},
+                "map_values": inputs.map_values,
+                "shown_values": inputs.shown_values,
+                "n_silent": self._silent(folds, methods),
                 "n_runs": len(means),
                 # Summed over the trainings: which decision a sample is depends on the training.
                 "n_explained": dict(zip(groups, counts.sum(axis=0).tolist(), strict=True)),
@@ -107,22 +118,21 @@ class SummarizeHeatmaps(SimpleInterface):
         return runtime
 
     def _maps(
-        self, design: Design, means: npt.NDArray, counts: npt.NDArray
+        self, design: Design, shown: npt.NDArray[np.float32], tested: npt.NDArray[np.float32]
     ) -> tuple[dict[str, npt.NDArray], dict[str, Any]]:
+        """Return the mean heatmaps as they are shown and as they are tested, and what the test says."""
         inputs = self.inputs
-        maps = {"mean": mean_over_runs(means, counts)}
-        null = [load_chunk(path)["mean"] for path in inputs.in_null] if isdefined(inputs.in_null) else []
-        codes = design.exchange_codes
+        maps = {"mean": shown, **({"share": tested} if inputs.map_values == SHARE else {})}
+        null, codes = self._null(), design.exchange_codes
         smallest = smallest_p(len(null), design.labels, inputs.permute, *codes) if null else None
         reachable = [alpha for alpha in sorted(inputs.alpha) if smallest is not None and smallest <= alpha]
         # The strictest level that so few permutations can reach; else the laxest, which nothing will pass.
         alpha = reachable[0] if reachable else max(inputs.alpha)
         if null:
-            own = maps["mean"][:, : len(design.classes)]
-            test = map_test(own, null)
+            test = map_test(tested, (load_chunk(path)["mean"] for path in null))
             maps["p"], maps["pfwer"] = test.p, test.p_family
-            maps["thresholded"] = np.where(maps["p"] <= alpha, own, 0)
-            maps["fwer"] = np.where(maps["pfwer"] <= alpha, own, 0)
+            maps["thresholded"] = np.where(maps["p"] <= alpha, tested, 0)
+            maps["fwer"] = np.where(maps["pfwer"] <= alpha, tested, 0)
         return maps, {
             "alphas": list(inputs.alpha),
             "report_alpha": alpha,
@@ -130,10 +140,51 @@ class SummarizeHeatmaps(SimpleInterface):
             "smallest_p": smallest,
         }
 
+    def _null(self) -> list[str]:
+        return list(self.inputs.in_null) if isdefined(self.inputs.in_null) else []
+
+    def _silent(self, folds: Sequence[dict[str, npt.NDArray]], methods: Sequence[str]) -> dict[str, Any]:
+        """Count, of every method, heatmaps that are 0 everywhere: of true labels, of all, and of permuted."""
+        real = np.concatenate([np.asarray(own["silent"]) for own in folds], axis=2)
+        null = sum((load_chunk(path)["silent"] for path in self._null()), np.zeros(len(methods), np.int64))
+        n = real.shape[0] * real.shape[2]
+        return {
+            method: {"silent": int(real[:, m].sum()), "of": n, "silent_null": int(null[m])}
+            for m, method in enumerate(methods)
+        }
+
+    def _method_info(self, explanation: Explanation) -> dict[str, Any]:
+        method = EXPLANATIONS[explanation.name]
+        tested, shown = (
+            SHARE if is_shared(method, values) else RAW
+            for values in (self.inputs.map_values, self.inputs.shown_values)
+        )
+        return {
+            "name": explanation.name,
+            "title": explanation.title,
+            "options": dict(explanation.options),
+            "formula": describe(explanation),
+            "source": method.source,
+            "scale": method.scale,
+            "scale_has_meaning": method.scale_has_meaning,
+            "tested": tested,
+            "shown": shown,
+        }
+
     def _heatmaps(
         self, design: Design, folds: Sequence[dict[str, npt.NDArray]]
-    ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
-        """Average the heatmaps of a person's volumes of a class; an anatomical image stands by itself."""
+    ) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Average the heatmaps of a participant's volumes of a class; an anatomical image stands by itself.
+
+        Returns
+        -------
+        index : DataFrame
+            One row per heatmap.
+        heatmaps : array, float32, (n, n_methods, n_voxels)
+            In the values that are shown.
+        totals : array, float64, (n, n_methods)
+            Sum of the heatmap as the method gives it over the voxels of the mask.
+        """
         inputs = self.inputs
         of_class = explained(inputs.explain_class, design.classes)
         rows = read_frame(Path(inputs.in_rows)).fillna({"session": "", "task": ""})
@@ -157,12 +208,19 @@ class SummarizeHeatmaps(SimpleInterface):
         first = table.groupby("key", sort=True).first()
         grouped = table.groupby("key", sort=True)
         index = first.assign(
-            probability=grouped["probability"].mean(), predicted=grouped["predicted"].agg(_commonest)
+            probability=grouped["probability"].mean(),
+            predicted=grouped["predicted"].agg(_commonest),
         )
-        return index.reset_index(drop=True).drop(columns="fold"), heatmaps
+        of_samples = np.concatenate([np.asarray(own["totals"]).mean(axis=0) for own in folds], axis=1)
+        totals = pd.DataFrame(of_samples.T).groupby(table["key"].to_numpy(), sort=True).mean().to_numpy()
+        return index.reset_index(drop=True).drop(columns="fold"), heatmaps, totals
 
     def _localisation(
-        self, index: pd.DataFrame, heatmaps: npt.NDArray, methods: Sequence[str]
+        self,
+        index: pd.DataFrame,
+        heatmaps: npt.NDArray,
+        totals: npt.NDArray[np.float64],
+        methods: Sequence[str],
     ) -> dict[str, pd.DataFrame]:
         inputs = self.inputs
         if not isdefined(inputs.lesion_masks):
@@ -189,13 +247,16 @@ class SummarizeHeatmaps(SimpleInterface):
             found.append(people.assign(
                 method=method, mass=mass_inside(own, truth), chance=chance_mass(own, truth),
                 auc=ranking_auc(own, truth), pointing=pointing_game(own, truth),
-                lesion_voxels=truth.sum(axis=1), relevance=own.sum(axis=1, dtype=np.float64),
+                lesion_voxels=truth.sum(axis=1), relevance=totals[kept, place],
             ))  # fmt: skip
         table = pd.concat(found, ignore_index=True)
         return {"localisation": table, "lesion_load": self._lesion_load(table)}
 
     def _lesion_load(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Correlate the number of lesion voxels with the sum of relevance (Eitel et al. 2019, figure 4)."""
+        """Correlate the number of lesion voxels with the sum of relevance (Eitel et al. 2019, figure 4).
+
+        The sum as the method gives it: how much is what is asked here, and that of shares says nothing.
+        """
         rng = np.random.default_rng([self.inputs.random_seed, _LESION_LOAD])
         found = []
         for method, own in table.groupby("method", sort=False):
@@ -254,16 +315,6 @@ def strongest_positions(
 
 def _commonest(values: pd.Series) -> Any:
     return values.value_counts(sort=True).index[0]
-
-
-def _method_info(explanation: Explanation) -> dict[str, Any]:
-    return {
-        "name": explanation.name,
-        "title": explanation.title,
-        "options": dict(explanation.options),
-        "formula": describe(explanation),
-        "source": EXPLANATIONS[explanation.name].source,
-    }
 
 
 def _network(checkpoint: str) -> dict[str, Any]:

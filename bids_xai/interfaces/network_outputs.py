@@ -20,6 +20,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_xai import reports
+from bids_xai.attribution import RAW
 from bids_xai.attribution.heatmaps import group_names
 from bids_xai.bids.networks import NetworkResults, write_networks
 from bids_xai.decoding.design import Design
@@ -109,7 +110,27 @@ class WriteNetworks(SimpleInterface):
             f"{above:g} or more (--explain-above)."
             for name in classes
             if not self.inputs.in_summary["n_explained"][name]
-        ]
+        ] + self._value_warnings()
+
+    def _value_warnings(self) -> list[str]:
+        """Say which methods were tested as they are, and which heatmaps are 0 everywhere."""
+        summary = self.inputs.in_summary
+        info, found = summary["method_info"], []
+        for method in summary["methods"]:
+            one, zeros = info[method], summary["n_silent"][method]
+            if one["tested"] == RAW and not one["scale_has_meaning"]:
+                found.append(
+                    f"{one['title']}: heatmaps were averaged, compared and tested as they are (--map-values "
+                    f"raw). Their size follows {one['scale']}: voxels without information can pass, or none "
+                    "may where there is some. --map-values share tests where, not how much."
+                )
+            if zeros["silent"] or zeros["silent_null"]:
+                found.append(
+                    f"{one['title']}: {zeros['silent']} of {zeros['of']} heatmaps are 0 in every voxel of "
+                    f"the mask ({zeros['silent_null']} with permuted labels): they say nothing of where the "
+                    "network looked, and count as 0 in the means."
+                )
+        return found
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         inputs = self.inputs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bids_xai.reports.html import number
+from bids_xai.attribution import RAW, SHARE
+from bids_xai.reports.html import listed, number
+from bids_xai.reports.networks_explanations import title_of
 from bids_xai.reports.networks_summary import conclusions
 from bids_xai.reports.results import Results
 
@@ -33,12 +35,48 @@ def network_caveats(results: Results) -> list[str]:
         "voxel may count because it cancels what others carry, and what the network does not need is "
         "missing [@haufe2014]. Another training may use other voxels [@eitel2019robustness].",
         "Mean heatmaps of a group hide people who differ from it: regions in the mean need not be in "
-        "anyone's own heatmap, and people with more relevance count more. The pages of the subjects show "
+        f"anyone's own heatmap{_unequal(results)}. The pages of the subjects show "
         "single decisions. Means over few samples (wrong decisions above all) describe these few.",
+        *_on_values(results),
         *_on_methods(method_names(results)),
         *_on_statistics(results),
         *_on_split(results),
     ]
+
+
+def _of_use(results: Results, use: str, values: str) -> list[str]:
+    """Return the titles of the methods whose heatmaps are shown, or tested, in values of a kind."""
+    info = results.manifest.get("method_info") or {}
+    return [title_of(results, name) for name in results.methods if (info.get(name) or {}).get(use) == values]
+
+
+def _unequal(results: Results) -> str:
+    raw = _of_use(results, "shown", RAW)
+    return ", and participants with more relevance count more" if raw else ""
+
+
+def _on_values(results: Results) -> list[str]:
+    notes = []
+    raw, shares = _of_use(results, "tested", RAW), _of_use(results, "tested", SHARE)
+    if shares:
+        notes.append(
+            "Shares are parts of a whole: where a network looks less in one place, the others have more. A "
+            "voxel that passes has more of the heatmaps than with permuted labels, for the class or against "
+            "it."
+        )
+    if shares and _of_use(results, "shown", RAW):
+        notes.append(
+            "Mean heatmaps and sums by region are of relevance as it is, as published: they say how much, "
+            "which grows with the output, and do not compare participants, classes or networks. What is "
+            "tested are shares."
+        )
+    if raw:
+        notes.append(
+            f"Heatmaps of {listed(raw)} were averaged and tested as they are. Their size is that of the "
+            "output, which is larger after training on labels that can be learnt: voxels without information "
+            "pass, or none does where there is some. Do not read these p-values as evidence of where."
+        )
+    return notes
 
 
 def _on_methods(names: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bids_xai.attribution import SHARE
 from bids_xai.models import NETWORKS
 from bids_xai.reports.html import count, listed, number, percent
 from bids_xai.reports.networks_explanations import formula_of, title_of
@@ -128,9 +129,42 @@ def _explanations(results: Results) -> str:
     which = _explained_samples(results)
     return (
         f"Decisions about {which} were explained by {'; '.join(described)}. Explanations start from "
-        f"{start} of {classes.get(class_, f'the class {class_}')}. Heatmaps were averaged over the samples "
-        f"of each class and over {_outcomes(results)}."
+        f"{start} of {classes.get(class_, f'the class {class_}')}. {_as_shown(results)}Heatmaps were "
+        f"averaged over the samples of each class and over {_outcomes(results)}."
     )
+
+
+def _divided(results: Results, use: str) -> list[str]:
+    """Return the labels of methods whose heatmaps are shares where they are of a use: tested or shown."""
+    info = results.manifest.get("method_info") or {}
+    return [label for label in results.methods if (info.get(label) or {}).get(use) == SHARE]
+
+
+def _as_shown(results: Results) -> str:
+    if not _divided(results, "shown"):
+        return ""
+    return (
+        "Every heatmap was divided by the sum of its absolute values in the mask, R/Σ|R|, so that no "
+        "participant and no training counts more because its output is larger. "
+    )
+
+
+def _as_tested(results: Results) -> str:
+    """Say what of the heatmaps was compared with permuted labels, and why."""
+    divided = _divided(results, "tested")
+    words = []
+    if divided:
+        words.append(
+            "What was compared are the parts |R|/Σ|R| of every heatmap that lie in a voxel, averaged over "
+            "the samples: the size of a heatmap follows that of the output, which is larger after training "
+            "on labels that can be learnt (and a gradient vanishes where a probability is near 1), and its "
+            "sign that of the output, so that means of the heatmaps as they are would differ in voxels "
+            "without information."
+        )
+    raw = [title_of(results, label) for label in results.methods if label not in divided]
+    if raw and (results.manifest.get("method_info") or {}):
+        words.append(f"Heatmaps of {listed(raw)} were compared as they are.")
+    return f" {' '.join(words)}" if words else ""
 
 
 def _explained_samples(results: Results) -> str:
@@ -166,8 +200,8 @@ def _permutations(results: Results) -> str:
         f"Training, test and explanation were repeated {number(n)} {'time' if n == 1 else 'times'} after "
         f"{scheme}. With b of m permutations at least as large as the observation, p = (b + 1)/(m + 1) "
         "[@phipson2010], for scores and, voxel by voxel, for mean heatmaps; the distribution of the maximum "
-        "over voxels gave family-wise p-values [@nichols2002]. The smallest p within reach was "
-        f"{number(manifest.get('smallest_p'))}."
+        f"over voxels gave family-wise p-values [@nichols2002].{_as_tested(results)} The smallest p within "
+        f"reach was {number(manifest.get('smallest_p'))}."
     )
 
 
@@ -192,12 +226,12 @@ def _trust(results: Results) -> str:
         )
     if len(results.table("lesion_load")):
         words.append(
-            "The number of lesion voxels was correlated with the sum of a person's relevance [@eitel2019]; p "
-            "by permutation."
+            "The number of lesion voxels was correlated with the sum of a participant's relevance as the "
+            "method gives it [@eitel2019]; p by permutation."
         )
     if len(results.table("biomarker")):
         words.append(
-            "The relevance of every region was correlated over people with "
+            f"{_regional(results)} of every region was correlated over people with "
             f"{results.settings.get('biomarker') or 'a biomarker'}, with permutation p, and family-wise p "
             "over the regions."
         )
@@ -207,6 +241,10 @@ def _trust(results: Results) -> str:
             "between their regional densities are shown [@boehle2019]."
         )
     return " ".join(words)
+
+
+def _regional(results: Results) -> str:
+    return "The share of the relevance" if _divided(results, "tested") else "The relevance"
 
 
 def _robustness(results: Results) -> str:

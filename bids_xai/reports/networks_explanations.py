@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bids_xai.attribution import SHARE
 from bids_xai.reports.results import Results
 
 
@@ -26,6 +27,18 @@ def source_of(results: Results, method: str) -> str:
     info = (results.manifest.get("method_info") or {}).get(method) or {}
     _, source = _parts(results, method)
     return (source or str(info.get("source") or "")).strip().removesuffix(".")
+
+
+def shown_words(results: Results, method: str) -> str:
+    """Return what the values of a method's heatmaps are: relevance as it is, or its shares."""
+    info = (results.manifest.get("method_info") or {}).get(method) or {}
+    return "share of relevance" if info.get("shown") == SHARE else "relevance"
+
+
+def tested_words(results: Results, method: str) -> str:
+    """Return what of a method's heatmaps is compared with permuted labels."""
+    info = (results.manifest.get("method_info") or {}).get(method) or {}
+    return "share of relevance" if info.get("tested") == SHARE else "relevance"
 
 
 def _parts(results: Results, method: str) -> tuple[str, str]:

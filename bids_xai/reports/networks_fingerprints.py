@@ -11,7 +11,7 @@ import pandas as pd
 from bids_xai.reports.brains import slice_view
 from bids_xai.reports.html import Gallery, Table, Text, number, percent, slug
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
-from bids_xai.reports.networks_explanations import title_of
+from bids_xai.reports.networks_explanations import shown_words, title_of
 from bids_xai.reports.networks_maps import filled_cuts, in_units
 from bids_xai.reports.results import Results, load_image
 from bids_xai.reports.slices import SliceView
@@ -66,7 +66,8 @@ def _heatmap(results: Results, class_: str, method: str, subject: str) -> Mappin
 
 
 def _picture(results: Results, view: SliceView, gallery: Gallery, entries: list[Mapping[str, Any]]) -> Any:
-    title = title_of(results, str(entries[0]["method"]))
+    method = str(entries[0]["method"])
+    title = title_of(results, method)
     values = [
         np.where(view.mask, np.nan_to_num(view.values(load_image(results.out_dir / entry["path"]))), 0)
         for entry in entries
@@ -75,7 +76,7 @@ def _picture(results: Results, view: SliceView, gallery: Gallery, entries: list[
     weight = np.sum([np.abs(one) / max(float(np.abs(one).max()), 1e-30) for one in values], axis=0)
     layers = []
     for entry, one in zip(entries, values, strict=True):
-        label, scaled, ends = in_units("relevance", one, robust_limits(one))
+        label, scaled, ends = in_units(shown_words(results, method), one, robust_limits(one))
         words = f"{title}: sub-{entry['subject']}, probability {percent(entry['probability'])}"
         layers.append(Layer(words, scaled, label, ends, fade=True))
     people = " and ".join(f"sub-{entry['subject']}" for entry in entries)

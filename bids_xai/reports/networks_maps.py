@@ -11,7 +11,7 @@ import numpy as np
 from bids_xai.reports.brains import slice_view
 from bids_xai.reports.html import Fold, Gallery, Index, Part, Text, listed, number, slug
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
-from bids_xai.reports.networks_explanations import formula_of, source_of, title_of
+from bids_xai.reports.networks_explanations import formula_of, shown_words, source_of, title_of
 from bids_xai.reports.networks_scores import group_sizes
 from bids_xai.reports.results import Results
 from bids_xai.reports.slices import Cut, SliceView
@@ -156,7 +156,9 @@ def _picture(
     cuts = filled_cuts(view, np.sum([np.abs(np.nan_to_num(values)) for values in volumes.values()], axis=0))
     layers = []
     for group, values in volumes.items():
-        label, scaled, ends = in_units("mean relevance", np.where(view.mask, values, 0), limits)
+        label, scaled, ends = in_units(
+            f"mean {shown_words(results, method)}", np.where(view.mask, values, 0), limits
+        )
         layers.append(Layer(f"{title}: {group_name(results, group)}", scaled, label, ends, fade=True))
     scale = f"{'±' if limits[0] < 0 else '0 to '}{number(limits[1])}"
     peaks = "; ".join(f"{group} {_peak(view, values)}" for group, values in volumes.items())

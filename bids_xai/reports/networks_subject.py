@@ -13,7 +13,7 @@ import numpy as np
 from bids_xai.errors import InputError
 from bids_xai.reports.html import Gallery, Part, Table, Text, count, number, percent, slug
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
-from bids_xai.reports.networks_explanations import title_of
+from bids_xai.reports.networks_explanations import shown_words, title_of
 from bids_xai.reports.networks_maps import filled_cuts, in_units, peak_position, peak_text
 from bids_xai.reports.results import Results, load_image, load_results
 from bids_xai.reports.slices import SliceView
@@ -110,7 +110,7 @@ def _image_blocks(
     layers, rows = [], []
     for entry, one in zip(entries, values, strict=True):
         title = title_of(results, str(entry["method"]))
-        label, scaled, ends = in_units("relevance", one, robust_limits(one))
+        label, scaled, ends = in_units(shown_words(results, str(entry["method"])), one, robust_limits(one))
         layers.append(Layer(f"{title}, explained: {entry['class']}", scaled, label, ends, fade=True))
         peak = one.flat[np.abs(one).argmax()]
         where = peak_text(peak_position(one, view.affine))

@@ -10,7 +10,7 @@ import numpy as np
 from bids_xai.reports.brains import slice_view
 from bids_xai.reports.html import Alert, Gallery, Table, Text, count, number, slug
 from bids_xai.reports.mosaics import Layer, mosaic, robust_limits
-from bids_xai.reports.networks_explanations import title_of
+from bids_xai.reports.networks_explanations import tested_words, title_of
 from bids_xai.reports.networks_maps import (
     explained_classes,
     explained_words,
@@ -25,7 +25,7 @@ from bids_xai.reports.slices import SliceView
 
 @dataclass(frozen=True)
 class _Survivors:
-    """Mean relevance where it passes, else 0; which of it passes family-wise; None: not known."""
+    """Mean of what is tested where it passes, else 0; which of it passes family-wise; None: not known."""
 
     values: np.ndarray
     corrected: np.ndarray | None
@@ -75,7 +75,7 @@ def survival_blocks(results: Results, gallery: Gallery) -> list[Any]:
         return []
     header = ["Method", "Samples of", "Voxels p", "Voxels family-wise"]
     caption = (
-        f"Voxels of {number(int(view.mask.sum()))} in the mask whose mean relevance passes "
+        f"Voxels of {number(int(view.mask.sum()))} in the mask whose mean heatmap passes "
         f"p ≤ {results.alpha:g} against {number(n)} trainings on permuted labels: each voxel by itself, and "
         "family-wise (distribution of the maximum)."
     )
@@ -92,7 +92,8 @@ def _survivors(results: Results, view: SliceView, method: str, class_: str) -> d
         passing = _passing(view, p, results.alpha)
         image = results.image("pfwer", class_, method, group=group)
         corrected = None if image is None else _passing(view, image, results.alpha)
-        mean = results.image("mean", class_, method, group=group)
+        mean = results.image("share", class_, method, group=group)
+        mean = results.image("mean", class_, method, group=group) if mean is None else mean
         values = np.zeros(view.mask.shape) if mean is None else np.where(passing, view.values(mean), 0)
         found[group] = _Survivors(values, corrected, int(passing.sum()))
     return found
@@ -117,12 +118,12 @@ def _survivor_picture(
     cuts = filled_cuts(view, np.sum([one.values != 0 for one in kept.values()], axis=0))
     layers = []
     for group, one in kept.items():
-        label, values, ends = in_units("mean relevance", one.values, limits)
+        label, values, ends = in_units(f"mean {tested_words(results, method)}", one.values, limits)
         words = f"{title}: {group_name(results, group)}, p ≤ {results.alpha:g}"
         layers.append(Layer(words, values, label, ends, framed=one.corrected))
     caption = (
-        f"{title}, {explained_words(class_)}: mean relevance of the voxels that pass p ≤ {results.alpha:g}; "
-        "outlined in white are those that pass family-wise."
+        f"{title}, {explained_words(class_)}: mean {tested_words(results, method)} of the voxels that "
+        f"pass p ≤ {results.alpha:g}; outlined in white are those that pass family-wise."
     )
     alt = f"Slices of the voxels of {title} that pass the permutation test"
     name = f"survivors_class-{slug(class_)}_method-{slug(method)}"

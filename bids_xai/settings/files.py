@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.atomic import whole_file
+from bids_xai.attribution import shown_as
 from bids_xai.errors import InputError
 from bids_xai.models import MODELS
 from bids_xai.registry import nearest_name
@@ -155,7 +156,9 @@ def resolve(*layers: Layer) -> Settings:
     for alpha in merged["inference"].get("alpha", ()):
         if alpha >= 1:
             raise InputError(f"alpha = {alpha}.", "significance levels between 0 and 1")
-    return Settings(**{name: SECTIONS[name](**values) for name, values in merged.items()})
+    settings = Settings(**{name: SECTIONS[name](**values) for name, values in merged.items()})
+    shown_as(settings.inference.map_values, settings.network.shown_values)  # refuses what cannot be
+    return settings
 
 
 def model_of(*layers: Layer) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bids_xai.attribution import EXPLANATIONS
+from bids_xai.attribution import EXPLANATIONS, MAP_VALUES
 from bids_xai.settings.applies import NETWORKS, Applies
 from bids_xai.settings.options import option
 
@@ -180,6 +180,13 @@ class Network:
         str,
         nargs="+",
         metavar="LAYER:FILTER",
+    )
+    shown_values: str | None = option(
+        None,
+        "what heatmaps are shown and summed by region as, whatever --map-values tests: 'share' or 'raw' "
+        "(default: as --map-values; raw with presets, as published)",
+        str,
+        choices=lambda: MAP_VALUES,
     )
     explain_samples: int | None = option(
         None,

@@ -9,6 +9,7 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.attribution import SHARE, shown_as
 from bids_xai.interfaces.explanations import ExplainFold, ExplainPermutation
 from bids_xai.interfaces.heatmap_regions import HeatmapRegions
 from bids_xai.interfaces.heatmap_results import SummarizeHeatmaps
@@ -52,6 +53,8 @@ def init_network_wf(
     n_runs: int = 1,
     n_permutations: int = 0,
     alpha: Sequence[float] = (0.001, 0.01, 0.05),
+    map_values: str = SHARE,
+    shown_values: str | None = None,
     permute: str | None = None,
     exchange_within: str | None = None,
     atlas: Sequence[str] = (),
@@ -116,6 +119,10 @@ def init_network_wf(
         Trainings of every fold on the true labels, and on permuted labels.
     alpha
         Significance levels.
+    map_values, shown_values
+        What heatmaps are averaged, tested and compared as, ``"share"`` (each divided by the sum of its
+        absolute values, :mod:`bids_xai.attribution.shares`) or ``"raw"``; and what they are shown and summed
+        by region as (None: the same).
     permute, exchange_within
         Exchangeability of the labels (:data:`bids_xai.inference.PERMUTATIONS`), and the column whose levels
         are blocks.
@@ -207,6 +214,7 @@ def init_network_wf(
         **_given(explain_class=explain_class, explain_samples=explain_samples, explain_layer=explain_layer),
         **({"atlas": atlas[0]} if atlas else {}),
     }
+    values = {"map_values": map_values, "shown_values": shown_as(map_values, shown_values)}
     nodes = {"mem_gb": memory_of(mem_gb, "networks"), "n_procs": omp_nthreads}
     summaries = {
         "scores": pe.Node(
@@ -216,6 +224,7 @@ def init_network_wf(
             SummarizeHeatmaps(
                 explain=list(explain),
                 alpha=list(alpha),
+                **values,
                 lesion_label=lesion_label,
                 strongest_positions=strongest_positions,
                 random_seed=random_seed,
@@ -232,12 +241,12 @@ def init_network_wf(
         workflow, inputnode, collect, summaries, explain_start=explain_start, explain_class=explain_class
     )
     real = _connect_stage(
-        workflow, collect, "real", train_settings, explain_settings, running, nodes, summaries
+        workflow, collect, "real", train_settings, {**explain_settings, **values}, running, nodes, summaries
     )
     if n_permutations:
         _connect_stage(
-            workflow, collect, "null", train_settings, explain_settings, running, nodes, summaries,
-            n_permutations=n_permutations,
+            workflow, collect, "null", train_settings, {**explain_settings, "map_values": map_values},
+            running, nodes, summaries, n_permutations=n_permutations,
         )  # fmt: skip
     if trust:
         node = pe.Node(
