@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_xai.attribution import IMPORTANCES, MAP_VALUES, SHARE
+from bids_xai.attribution import EXPLANATIONS, IMPORTANCES, MAP_VALUES, SHARE
 from bids_xai.decoding import SPLITS
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.models import MODELS
@@ -19,6 +19,8 @@ _RAW = Applies("preproc", to=tuple(RAW_ENGINES))
 _ANTS = Applies("preproc", to=("ants",))
 _FSL = Applies("preproc", to=("fsl",))
 _GROUPED = Applies("cv", to=("kfold", "holdout"))
+
+_UNSCALED = [name for name, own in {**IMPORTANCES, **EXPLANATIONS}.items() if not own.scale_has_meaning]
 
 
 @dataclass(frozen=True)
@@ -323,9 +325,9 @@ class Inference:
     map_values: str = option(
         SHARE,
         "what maps are averaged, compared and tested as: each divided by the sum of its absolute values "
-        "('share') where the scale of the method says how large an output is and not where a classifier "
-        "looked, or all as they are ('raw', which can give false positives everywhere, or hide all that is "
-        "there)",
+        "('share') where its size says how large an output is and not where a classifier looked "
+        f"({', '.join(_UNSCALED)}), or all as they are ('raw', which can give false positives everywhere, or "
+        "hide all that is there)",
         str,
         choices=lambda: MAP_VALUES,
     )

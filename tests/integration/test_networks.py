@@ -194,6 +194,56 @@ def test_p_maps_are_counted_over_the_permutations(finished: Path) -> None:
         assert set(values) <= {0.25, 0.5, 0.75, 1.0}
 
 
+def test_shares_are_what_is_tested_and_every_map_says_what_it_holds(finished: Path) -> None:
+    manifest = _manifest(finished)
+    assert (manifest["map_values"], manifest["shown_values"]) == ("share", "share")
+    mask = np.asarray(nb.load(finished / "group" / manifest["mask"]).dataobj) > 0
+    found = {(own["method"], own["stat"], own["group"]): own["path"] for own in manifest["maps"]}
+
+    def values(*key: str) -> np.ndarray:
+        return nb.load(finished / "group" / found[key]).get_fdata()[mask]
+
+    for method in METHODS:
+        share = values(method, "share", "patient")
+        assert share.min() >= 0
+        silent = manifest["n_silent"][method]
+        # What is 0 everywhere has no shares, and counts as 0.
+        assert share.sum() == pytest.approx(1, abs=1e-4 + silent["silent"] / N_SUBJECTS)
+        assert np.abs(values(method, "mean", "patient")).sum() <= share.sum() * (1 + 1e-4)
+        passed = values(method, "p", "patient") <= manifest["report_alpha"]
+        np.testing.assert_allclose(values(method, "thresholded", "patient"), share * passed)
+        info = manifest["method_info"][method]
+        assert (info["tested"], info["shown"], info["scale_has_meaning"]) == ("share", "share", False)
+        sidecar = finished / "group" / found[method, "share", "patient"].replace(".nii.gz", ".json")
+        assert "|R| / sum |R|" in json.loads(sidecar.read_text())["Values"]
+    assert (
+        "Every heatmap was divided by the sum of its absolute values" in (finished / "group.html").read_text()
+    )
+
+
+def test_raw_values_are_tested_where_asked_for_and_warned_of(
+    dataset: Path, samples: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(samples, out)
+    words = [
+        dataset, out, "group", *IMAGES, *HERE, *TRAINING, "--max-epochs", "1", "--explain", "saliency",
+        "--no-trust", "--n-permutations", "1", "--alpha", ".5", "--map-values", "raw",
+        "-w", tmp_path / "work",
+    ]  # fmt: skip
+    assert main([str(word) for word in words]) == 0
+    manifest = _manifest(out)
+    assert (
+        manifest["method_info"]["Saliency"]["tested"] == manifest["method_info"]["Saliency"]["shown"] == "raw"
+    )
+    assert "share" not in {own["stat"] for own in manifest["maps"]}
+    (warned,) = [text for text in manifest["warnings"] if "--map-values raw" in text]
+    assert warned.startswith("Saliency: ")
+    page = (out / "group.html").read_text()
+    assert "averaged, compared and tested as they are (--map-values raw)" in page
+    assert "Do not read these p-values as evidence of where" in page
+
+
 def test_heatmaps_are_judged_against_lesions_parameters_and_deletion(finished: Path) -> None:
     localisation = _table(finished, "localisation")
     assert set(localisation["method"]) == set(METHODS)
