@@ -105,8 +105,8 @@ def _on_methods(names: list[str]) -> list[str]:
             "is interpolation. Each unit of the layer lies at the centre of its receptive field; where none "
             "lies, as at the borders of the volume under convolutions without padding, the heatmap is 0, "
             "although the network sees these voxels. It has one weight per channel and keeps what speaks for "
-            "the class: where a dense layer reads places apart, or in samples without the evidence, it misses "
-            "it and shows the rest of the brain, whose share is then larger than with permuted labels (in "
+            "the class: where a dense layer reads places apart, or in samples without the evidence, it "
+            "misses it and shows the rest of the brain, whose share is then larger than with permuted labels (in "
             "simulations .07 to .12 of the voxels without information had p ≤ .05). Do not conclude from "
             "Grad-CAM alone where the network looked."
         )
