@@ -106,8 +106,8 @@ def _on_methods(names: list[str]) -> list[str]:
             "lies, as at the borders of the volume under convolutions without padding, the heatmap is 0, "
             "although the network sees these voxels. It has one weight per channel and keeps what speaks for "
             "the class: where a dense layer reads places apart, or in samples without the evidence, it "
-            "misses it and shows the rest of the brain, whose share is then larger than with permuted labels (in "
-            "simulations .07 to .12 of the voxels without information had p ≤ .05). Do not conclude from "
+            "misses it and shows the rest of the brain, whose share is then larger than with permuted labels "
+            "(in simulations .07 to .12 of the voxels without information had p ≤ .05). Do not conclude from "
             "Grad-CAM alone where the network looked."
         )
     if "integrated-gradients" in names:
