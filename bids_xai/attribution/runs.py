@@ -13,7 +13,9 @@ from bids_xai.attribution import IMPORTANCES
 from bids_xai.attribution.linear import Linear
 from bids_xai.attribution.patterns import haufe_pattern, pattern_coefficients
 from bids_xai.decoding.basis import Basis
+from bids_xai.decoding.convergence import late_falls
 from bids_xai.decoding.descent import Task, Trainer, parts, threads
+from bids_xai.decoding.held_out_scores import placements
 from bids_xai.decoding.scores import confusion_counts
 from bids_xai.decoding.softmax import SgdParameters, SoftmaxLayer, draw_minibatches, initial_weights
 from bids_xai.decoding.splits import Fold
@@ -31,12 +33,20 @@ class Repetition:
     confusions
         Counts over the held-out samples of every person, shape (n_subjects, n_classes, n_classes); rows
         are the labels in use.
+    placements
+        What the areas under the ROC curves are means of, shape (n_subjects, n_classes, 4)
+        (:func:`bids_xai.decoding.held_out_scores.placements`).
+    falls
+        How much the second half of every training has lowered its loss, shape (n_folds,)
+        (:func:`bids_xai.decoding.convergence.late_falls`).
     maps
         Importance, shape (n_methods, n_classes, n_voxels): mean over the held-out samples of a fold, then
         over the folds that have samples to average.
     """
 
     confusions: npt.NDArray[np.int64]
+    placements: npt.NDArray[np.float64]
+    falls: npt.NDArray[np.float64]
     maps: npt.NDArray[np.float32]
 
 
@@ -45,7 +55,7 @@ def run_repetitions(
     basis: Basis,
     labels: npt.NDArray[np.int64],
     subjects: npt.NDArray[np.int64],
-    folds: Sequence[Fold],
+    folds: Sequence[Fold] | Sequence[Sequence[Fold]],
     n_classes: int,
     *,
     seeds: Sequence[np.random.SeedSequence],
@@ -70,7 +80,7 @@ def run_repetitions(
     subjects
         Person of every sample, codes from 0 without gaps, shape (n_samples,).
     folds
-        Training and test samples.
+        Training and test samples: of all repetitions, or of each, which all have as many folds.
     n_classes
         Number of classes.
     seeds
@@ -87,19 +97,22 @@ def run_repetitions(
         Weights of all repetitions that are trained together, at least those of one.
     """
     measures = [IMPORTANCES[name].load() for name in methods]
-    at_once = max(weights_at_once // (len(folds) * n_classes * X.shape[1]), 1)
+    shared = [own for own in folds if isinstance(own, Fold)]
+    of_each = [own for own in folds if not isinstance(own, Fold)] or [shared] * len(labels)
+    n_folds = len(of_each[0])
+    at_once = max(weights_at_once // (n_folds * n_classes * X.shape[1]), 1)
     for start in range(0, len(labels), at_once):
         group = slice(start, start + at_once)
         with threads(trainer.n_threads) as run:
-            begun = list(run(partial(_begin, X, folds, n_classes), seeds[group]))
+            begun = list(run(partial(_begin, X, n_folds, n_classes), seeds[group]))
             tasks = [
                 Task(Z0, own, fold.train, _minibatches(rng, len(fold.train), parameters))
-                for repetition, own in zip(begun, labels[group], strict=True)
-                for fold, Z0, rng in zip(folds, repetition.Z0, repetition.generators, strict=True)
+                for repetition, own, parted in zip(begun, labels[group], of_each[group], strict=True)
+                for fold, Z0, rng in zip(parted, repetition.Z0, repetition.generators, strict=True)
             ]
             layers = trainer(basis, tasks, parameters)
-            explain = partial(_explain, X, basis, subjects, folds, measures, importance_samples)
-            yield from run(explain, labels[group], begun, parts(layers, len(folds)))
+            explain = partial(_explain, X, basis, subjects, measures, importance_samples, parameters)
+            yield from run(explain, of_each[group], labels[group], begun, parts(layers, n_folds))
 
 
 @dataclass(frozen=True)
@@ -111,10 +124,10 @@ class _Beginning:
     generators: list[np.random.Generator]
 
 
-def _begin(X: npt.NDArray, folds: Sequence[Fold], n_classes: int, seed: np.random.SeedSequence) -> _Beginning:
-    generators = [np.random.default_rng(own) for own in seed.spawn(len(folds))]
+def _begin(X: npt.NDArray, n_folds: int, n_classes: int, seed: np.random.SeedSequence) -> _Beginning:
+    generators = [np.random.default_rng(own) for own in seed.spawn(n_folds)]
     W = np.stack([initial_weights(rng, X.shape[1], n_classes, X.dtype) for rng in generators])
-    Z0 = (W.reshape(-1, X.shape[1]) @ X.T).reshape(len(folds), n_classes, -1)
+    Z0 = (W.reshape(-1, X.shape[1]) @ X.T).reshape(n_folds, n_classes, -1)
     return _Beginning(W, Z0, generators)
 
 
@@ -128,9 +141,10 @@ def _explain(
     X: npt.NDArray,
     basis: Basis,
     subjects: npt.NDArray[np.int64],
-    folds: Sequence[Fold],
     measures: Sequence[Callable[[Linear], npt.NDArray]],
     importance_samples: str,
+    parameters: SgdParameters,
+    folds: Sequence[Fold],
     labels: npt.NDArray[np.int64],
     beginning: _Beginning,
     layers: Sequence[SoftmaxLayer],
@@ -145,9 +159,13 @@ def _explain(
     confusions = confusion_counts(
         labels[tested], np.concatenate(predicted), n_classes, subjects[tested], int(subjects.max()) + 1
     )
+    placed = placements(
+        labels, [np.asarray(logits[i][:, own.test].T) for i, own in enumerate(folds)], subjects, folds
+    )
+    falls = late_falls(basis, labels, folds, layers, beginning.W, beginning.Z0, parameters.l2)
     average = _FoldAverage(len(measures), n_classes, n_voxels)
     if not measures:
-        return Repetition(confusions, average.result())
+        return Repetition(confusions, placed, falls, average.result())
 
     W = beginning.W
     W *= factors
@@ -166,7 +184,7 @@ def _explain(
             patterns=None if patterns is None else patterns[number],
         )
         average.add(layer, measures)
-    return Repetition(confusions, average.result())
+    return Repetition(confusions, placed, falls, average.result())
 
 
 def _patterns(X: npt.NDArray, folds: Sequence[Fold], logits: npt.NDArray) -> npt.NDArray:

@@ -44,7 +44,7 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "accuracy_tests": {
         "scope": "'all' for all held-out samples, else the class whose samples are scored",
-        "chance": "One over the number of classes",
+        "chance": "Mean accuracy over the permutations (classes may be of unequal size)",
         "mean": "Mean accuracy over the repetitions on the true labels",
         "sd": "Standard deviation over the repetitions on the true labels",
         "null_mean": "Mean accuracy over the permutations",
@@ -52,9 +52,33 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "null_max": "Largest accuracy among the permutations",
         **_TEST,
     },
+    "score_tests": {
+        "metric": {
+            "Description": "Score of held-out samples",
+            "Levels": {
+                "accuracy": "share that is classified rightly",
+                "balanced_accuracy": "mean of the classes' sensitivities",
+                "sensitivity": "share of the class's samples that are recognised",
+                "specificity": "share of the other classes' samples that are not taken for the class",
+                "auc": "area under the ROC curve, of the class against the others ('all': mean over classes)",
+            },
+        },
+        "class": "Class, against all others; 'all' for scores of all classes",
+        "n_runs": "Number of repetitions on the true labels",
+        "mean": "Mean over the repetitions on the true labels",
+        "sd": "Standard deviation over the repetitions on the true labels",
+        "ci_low": "Lower end of the 95 % confidence interval of the mean over participants (Wilson, with the "
+        "effective number of samples)",
+        "ci_high": "Upper end of the interval",
+        "null_mean": "Mean over the permutations: what chance gives",
+        "null_sd": "Standard deviation over the permutations",
+        "null_max": "Largest value among the permutations",
+        "p": "(b + 1) / (m + 1), b of m permutations being at least as large as the mean, one-sided",
+        "n_permutations": "Number of permutations, m",
+    },
     "subject_tests": {
         "subject": "Participant label without 'sub-'",
-        "chance": "One over the number of classes",
+        "chance": "Mean accuracy over the permutations (classes may be of unequal size)",
         "mean": "Mean accuracy of the participant's held-out samples over the repetitions on the true labels",
         "sd": "Standard deviation over the repetitions on the true labels",
         "null_mean": "Mean accuracy over the permutations",

@@ -57,7 +57,7 @@ class GroupResults:
     summary
         Methods, levels and numbers of runs.
     provenance
-        ``settings`` (``cv`` and ``importance_samples`` at least); if known, ``dataset``, ``space``,
+        ``settings`` (``importance_samples`` at least); if known, ``dataset``, ``space``,
         ``resolution``, ``failed_subjects``, ``warnings``.
     map_scale
         Factor that importance maps are written with.
@@ -91,7 +91,7 @@ def write_group(results: GroupResults, out_dir: Path) -> Path:
         tables = write_tables(results, results.rows, staging, _columns)
         images = write_images(results, staging)
         settings = results.provenance["settings"]
-        more = {name: settings[name] for name in ("cv", "importance_samples")}
+        more = {"importance_samples": settings["importance_samples"]}
         described = {**manifest(results, more), **images, "tables": tables, "maps": maps}
         write_json(folder / "results.json", described)
     return target

@@ -163,20 +163,24 @@ def manifest(results: Results, more: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": sorted(_tasks(results)),
         "subjects": sorted(str(subject) for subject in rows["subject"].unique()),
         "classes": list(design.classes),
+        # Of balanced accuracies; where there are permutations the summary says what these give.
         "chance": 1 / len(design.classes),
+        "chance_of": "one over the number of classes",
         **results.summary,
         **more,
         "n_samples": len(rows),
         "samples_per_class": {name: int((rows["class"] == name).sum()) for name in design.classes},
         "n_voxels": int(np.asarray(results.mask.dataobj).sum()),
+        "cv": design.cv,
         "n_folds": len(design.folds),
+        "n_repeats": design.n_repeats,
         "settings": settings,
         "preprocessing": list(provenance.get("preprocessing", [])),
         "preset_departures": list(provenance.get("preset_departures", [])),
         "atlases": atlases,
         "versions": versions(),
         "failed_subjects": list(provenance.get("failed_subjects", [])),
-        "warnings": [*provenance.get("warnings", []), *notes],
+        "warnings": [*provenance.get("warnings", []), *results.summary.get("warnings", []), *notes],
     }
 
 

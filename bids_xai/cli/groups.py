@@ -81,6 +81,7 @@ def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dic
     return {
         "cv": decoding.cv,
         "n_folds": decoding.n_folds,
+        "n_repeats": decoding.n_repeats,
         "model": decoding.model,
         "training": {
             "learning_rate": decoding.learning_rate,

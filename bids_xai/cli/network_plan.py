@@ -16,7 +16,15 @@ from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.memory import networks_memory, refuse_excess
-from bids_xai.cli.plan import class_names, expected_rows, print_atlases, print_samples, rounded
+from bids_xai.cli.plan import (
+    class_names,
+    expected_rows,
+    print_atlases,
+    print_samples,
+    print_warnings,
+    rounded,
+    scheme_of,
+)
 from bids_xai.cli.plugins import device_here, planned_device
 from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, template_grid
@@ -25,7 +33,7 @@ from bids_xai.decoding.network_design import network_design
 from bids_xai.decoding.partitions import validation_split
 from bids_xai.errors import InputError
 from bids_xai.images.grids import downsample
-from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
+from bids_xai.inference.permutation import permute_design, smallest_p
 from bids_xai.registry import nearest_name
 from bids_xai.settings import Settings
 
@@ -117,6 +125,7 @@ def plan_networks(
         classes=names,
         cv=settings.decoding.cv,
         n_folds=settings.decoding.n_folds,
+        n_repeats=settings.decoding.n_repeats,
         test_size=network.test_size,
         stratify=network.stratify,
         undersample=network.undersample,
@@ -130,19 +139,11 @@ def plan_networks(
             rows.iloc[kept], fold.train, share=network.validation_size, stratify=network.stratify, seed=0
         )
     if settings.inference.n_permutations:
-        codes = design.exchange_codes
-        permute_labels(
-            design.labels, scheme(settings, design), *codes[:3], np.random.default_rng(0), *codes[3:]
-        )
+        permute_design(design, scheme_of(settings, design), np.random.default_rng(0))
     group_names(design.classes)  # refuses names that are taken
     shape, affine = volume_grid(settings, subjects, found)
     check_network(settings, design.classes, shape, affine)
     return design, rows.iloc[kept], shape
-
-
-def scheme(settings: Settings, design: Design) -> str:
-    """Return how labels are exchanged."""
-    return settings.inference.permute or natural_scheme(settings.decoding.cv, design.labels, design.subjects)
 
 
 def volume_grid(
@@ -312,7 +313,7 @@ def print_networks_plan(
     print(
         f"Network: {settings.decoding.model}, {parameter_count(net)} parameters, volumes of {x} x {y} x {z}"
     )
-    print(f"Cross-validation: {settings.decoding.cv}, {len(design.folds)} folds")
+    print(f"Cross-validation: {design.describe_folds()}")
     count = trainings(settings, design)
     draws = f", each the best of {network.random_search} settings" if network.random_search else ""
     print(
@@ -320,12 +321,13 @@ def print_networks_plan(
         f"times {len(design.folds)} folds{draws})"
     )
     if inference.n_permutations:
-        by = scheme(settings, design)
+        by = scheme_of(settings, design)
         smallest = smallest_p(inference.n_permutations, design.labels, by, *design.exchange_codes)
         print(f"Labels are exchanged by: {by}")
         print(f"Smallest p that this design can reach: {smallest:.3g}")
     else:
         print("No permutations: there will be no p-values (--n-permutations)")
+    print_warnings(design, scheme_of(settings, design) if inference.n_permutations else None)
     print(f"Explanations: {', '.join(network.explain)}")
     print_atlases(settings, found)
     gb = memory_of_networks(settings, design, shape)

@@ -46,6 +46,7 @@ def network_settings(settings: Settings) -> dict[str, Any]:
     return {
         "cv": decoding.cv,
         "n_folds": decoding.n_folds,
+        "n_repeats": decoding.n_repeats,
         "test_size": network.test_size,
         "test_first_session": network.test_first_session,
         "validation_size": network.validation_size,

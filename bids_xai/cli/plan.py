@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -25,8 +26,9 @@ from bids_xai.decoding.design import Design, make_design
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
 from bids_xai.inference.accuracy import FITTED
+from bids_xai.inference.design_checks import design_warnings, label_change
 from bids_xai.inference.null import kept_values
-from bids_xai.inference.permutation import natural_scheme, permute_labels, smallest_p
+from bids_xai.inference.permutation import natural_scheme, permute_design, smallest_p
 from bids_xai.inference.tail import check_exceedances
 from bids_xai.inference.thresholds import rank
 from bids_xai.settings import Settings
@@ -71,21 +73,12 @@ def plan_group(
         classes=names,
         cv=decoding.cv,
         n_folds=decoding.n_folds,
+        n_repeats=decoding.n_repeats,
         seed=decoding.random_seed,
         exchange_within=inference.exchange_within,
     )
-    subject_codes, runs, events, folds, blocks = design.exchange_codes
     # Refuses what cannot be exchanged.
-    permute_labels(
-        design.labels,
-        _scheme(settings, design),
-        subject_codes,
-        runs,
-        events,
-        np.random.default_rng(0),
-        folds,
-        blocks,
-    )
+    permute_design(design, scheme_of(settings, design), np.random.default_rng(0))
     if inference.tail_fit == FITTED:
         check_exceedances(inference.n_permutations, kept_values(inference.n_permutations, inference.alpha))
     return design, rows.iloc[kept]
@@ -129,7 +122,7 @@ def print_plan(
     inference = settings.inference
     print_samples(rows, design)
     print(f"Samples: {len(rows)} of about {n_voxels} voxels, {len(design.classes)} classes")
-    print(f"Cross-validation: {settings.decoding.cv}, {len(design.folds)} folds")
+    print(f"Cross-validation: {design.describe_folds()}")
     stops = inference.stop_after_exceedances is not None
     print(
         f"Models: {'at most ' if stops else ''}{repetitions(settings) * len(design.folds)} "
@@ -138,16 +131,18 @@ def print_plan(
         f"{inference.n_null} of the second set; times {len(design.folds)} folds)"
     )
     print_atlases(settings, found)
-    scheme = _scheme(settings, design)
+    scheme = scheme_of(settings, design)
     smallest = smallest_p(inference.n_permutations, design.labels, scheme, *design.exchange_codes)
     within = f", within each level of {inference.exchange_within}" if inference.exchange_within else ""
     print(f"Labels are exchanged by: {scheme}{within}")
+    print(f"A permutation changes {100 * label_change(design, scheme)[0]:.0f} % of the labels on average")
     print(f"Smallest p that this design can reach: {smallest:.3g}")
     for alpha in inference.alpha:
         if not rank(alpha, inference.n_permutations):
             print(f"  alpha {alpha:g} cannot be reached: it takes {round(1 / alpha) - 1} permutations")
         elif smallest > alpha:
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
+    print_warnings(design, scheme)
     memory = group_memory(settings, design, n_voxels, Resources(n_procs, memory_gb))
     node = largest(memory.gb)
     print(
@@ -160,8 +155,25 @@ def print_plan(
     print(f"Time of the group level: about {rounded(seconds)} with {n_procs} processes")
 
 
-def _scheme(settings: Settings, design: Design) -> str:
-    return settings.inference.permute or natural_scheme(settings.decoding.cv, design.labels, design.subjects)
+def scheme_of(settings: Settings, design: Design) -> str:
+    """Return how labels are exchanged."""
+    return settings.inference.permute or natural_scheme(design.cv, design.labels, design.subjects)
+
+
+def with_split(settings: Settings, design: Design) -> Settings:
+    """Return the settings with the cross-validation that suits the design, where none was asked for."""
+    decoding = settings.decoding
+    repeated = design.n_repeats if 1 < design.n_repeats < len(design.folds) else None
+    return replace(
+        settings,
+        decoding=replace(decoding, cv=design.cv, n_repeats=decoding.n_repeats or repeated),
+    )
+
+
+def print_warnings(design: Design, scheme: str | None) -> None:
+    """Print what is to be known of a design before it is computed."""
+    for warning in design_warnings(design, scheme):
+        print(f"Warning: {warning}")
 
 
 def _print_preprocessing(settings: Settings) -> None:

@@ -24,7 +24,7 @@ from bids_xai.cli.network_plan import check_networks_memory, plan_networks, prin
 from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import check_participants_memory, query_dataset, run_participants
-from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan
+from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan, with_split
 from bids_xai.cli.plugins import chosen_plugin, configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
@@ -157,6 +157,8 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     if "group" in request.levels:
         plan = plan_networks if settings.is_network else plan_group
         design = plan(settings, subjects, found, request.bids_dir)[0]
+        settings = with_split(settings, design)
+        request = replace(request, settings=settings)
         if not nodes_run_elsewhere:
             check_memory = check_networks_memory if settings.is_network else check_plan_memory
             check_memory(settings, subjects, found, design, resources(settings.execution))

@@ -128,11 +128,17 @@ def _in_fold(
 
     def with_own(task: Task) -> SoftmaxLayer:
         layer = train(own, task.Z0[:, samples], task.labels[samples], task.draw(), parameters)
-        coefficients = np.zeros((len(task.Z0), n), dtype=basis.rows.dtype)
-        coefficients[:, samples] = layer.coefficients
-        return SoftmaxLayer(coefficients, layer.factor, layer.bias)
+        return _among_all(layer, samples, n)
 
     return with_own
+
+
+def _among_all(layer: SoftmaxLayer, samples: npt.NDArray[np.int64], n: int) -> SoftmaxLayer:
+    """Return a layer of some of n samples with coefficients of all of them, those of the others being 0."""
+    coefficients = np.zeros((len(layer.coefficients), n), dtype=layer.coefficients.dtype)
+    coefficients[:, samples] = layer.coefficients
+    halfway = None if layer.halfway is None else _among_all(layer.halfway, samples, n)
+    return SoftmaxLayer(coefficients, layer.factor, layer.bias, halfway)
 
 
 class TorchTrainer:
@@ -166,15 +172,16 @@ class TorchTrainer:
         targets = torch.nn.functional.one_hot(put(np.stack([task.labels for task in tasks])), starts.shape[2])
         targets = targets.to(rows.dtype)
         with torch.inference_mode():
-            coefficients, factor, bias = _descend_together(
-                rows, basis.dual, starts, targets, batches, parameters
-            )
+            reached = _descend_together(rows, basis.dual, starts, targets, batches, parameters)
         kind = basis.rows.dtype
-        trained, biases = coefficients.transpose(1, 2).cpu().numpy(), bias[:, 0].cpu().numpy()
-        return [
-            SoftmaxLayer(np.ascontiguousarray(own, dtype=kind), factor, offset.astype(kind))
-            for own, offset in zip(trained, biases, strict=True)
-        ]
+        layers: list[SoftmaxLayer | None] = [None] * len(tasks)
+        for coefficients, factor, bias in reached:
+            trained, biases = coefficients.transpose(1, 2).cpu().numpy(), bias[:, 0].cpu().numpy()
+            layers = [
+                SoftmaxLayer(np.ascontiguousarray(own, dtype=kind), factor, offset.astype(kind), before)
+                for own, offset, before in zip(trained, biases, layers, strict=True)
+            ]
+        return [layer for layer in layers if layer is not None]
 
 
 def _descend_together(
@@ -184,8 +191,11 @@ def _descend_together(
     targets: torch.Tensor,
     batches: torch.Tensor,
     parameters: SgdParameters,
-) -> tuple[torch.Tensor, float, torch.Tensor]:
-    """Return coefficients (n_layers, width, n_classes), the factor of the initial weights, and the bias."""
+) -> list[tuple[torch.Tensor, float, torch.Tensor]]:
+    """Return what half of the updates and all of them have led to.
+
+    Coefficients (n_layers, width, n_classes), the factor of the initial weights, and the bias.
+    """
     import torch
 
     n_layers, _, n_classes = starts.shape
@@ -194,7 +204,10 @@ def _descend_together(
     own = torch.arange(n_layers, device=rows.device)[:, None]
     step, decay = parameters.learning_rate / batches.shape[2], 1 - parameters.learning_rate * parameters.l2
     factor = 1.0
+    reached = []
     for update in range(batches.shape[1]):
+        if update == batches.shape[1] // 2:
+            reached.append((coefficients.clone(), factor, bias.clone()))
         chosen = batches[:, update]
         gathered = rows[chosen]
         outputs = (gathered @ coefficients + factor * starts[own, chosen] + bias).softmax(dim=2)
@@ -210,7 +223,7 @@ def _descend_together(
             coefficients += gathered.transpose(1, 2) @ error
         if parameters.bias:
             bias += error.sum(dim=1, keepdim=True)
-    return coefficients, factor, bias
+    return [*reached, (coefficients, factor, bias)]
 
 
 def parts(sequence: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_xai.decoding.splits import Fold, make_folds
+from bids_xai.decoding.partitions import first_sessions
+from bids_xai.decoding.splits import Fold, make_folds, natural_cv
 from bids_xai.errors import InputError
 from bids_xai.tables import MISSING
 
@@ -39,6 +40,10 @@ class Design:
         Labels of the people; a code of ``subjects`` is an index into them.
     blocks
         int64 codes, shape (n,): block within which labels are exchanged (a scanner, say). None: one block.
+    cv
+        What is left out (:data:`bids_xai.decoding.SPLITS`).
+    testable
+        bool, shape (n,): samples that are tested when their person is left out. None: all.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +54,20 @@ class Design:
     folds: tuple[Fold, ...]
     people: tuple[str, ...]
     blocks: npt.NDArray[np.int64] | None = None
+    cv: str = "subject"
+    testable: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def n_repeats(self) -> int:
+        """How often the samples are dealt to folds."""
+        return max(fold.repeat for fold in self.folds) + 1
+
+    def describe_folds(self) -> str:
+        """Return what is left out, how many folds there are and how often they were dealt, in words."""
+        n_folds, n_repeats = len(self.folds), self.n_repeats
+        if n_repeats in (1, n_folds):
+            return f"{self.cv}, {n_folds} folds"
+        return f"{self.cv}, {n_folds // n_repeats} folds, dealt {n_repeats} times"
 
     @property
     def exchange_codes(self) -> tuple[Codes, Codes, Codes, Codes, Codes | None]:
@@ -75,16 +94,45 @@ class Design:
             codes[fold.test] = number
         return codes
 
+    def moved_folds(self, donors: Codes) -> tuple[Fold, ...]:
+        """Return the folds when every person is trained on and tested in place of another.
+
+        Folds may have been dealt by class. People who exchange their labels exchange their folds with them:
+        else those of permuted labels would have classes in unequal shares, and lie below chance where the
+        true ones do not. It is the same as to leave labels and folds, and to exchange the images of people.
+
+        Parameters
+        ----------
+        donors
+            Person whose place every person takes, codes of ``subjects``, shape (n_people,).
+        """
+        moved = []
+        for fold in self.folds:
+            train, test = (
+                np.isin(donors, self.subjects[own])[self.subjects] for own in (fold.train, fold.test)
+            )
+            if (train & test).any():
+                # People are parted: they keep what is theirs.
+                return self.folds
+            tested = test if self.testable is None else test & self.testable
+            moved.append(replace(fold, train=np.flatnonzero(train), test=np.flatnonzero(tested)))
+        return tuple(moved)
+
     def save(self, path: Path) -> None:
         """Write the design as JSON."""
         content: dict[str, Any] = {"classes": list(self.classes), "people": list(self.people)}
         for name in ("labels", "subjects", "runs", "events"):
             content[name] = getattr(self, name).tolist()
         content["folds"] = [
-            {"name": fold.name, "train": fold.train.tolist(), "test": fold.test.tolist()}
+            {
+                "name": fold.name, "train": fold.train.tolist(), "test": fold.test.tolist(),
+                "repeat": fold.repeat,
+            }
             for fold in self.folds
-        ]
+        ]  # fmt: skip
         content["blocks"] = None if self.blocks is None else self.blocks.tolist()
+        content["testable"] = None if self.testable is None else self.testable.tolist()
+        content["cv"] = self.cv
         path.write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod
@@ -92,16 +140,23 @@ class Design:
         """Read what :meth:`save` wrote."""
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         folds = tuple(
-            Fold(fold["name"], np.array(fold["train"], np.int64), np.array(fold["test"], np.int64))
+            Fold(
+                fold["name"],
+                np.array(fold["train"], np.int64),
+                np.array(fold["test"], np.int64),
+                fold["repeat"],
+            )
             for fold in content["folds"]
         )
         codes = {name: np.array(content[name], np.int64) for name in ("labels", "subjects", "runs", "events")}
-        blocks = content["blocks"]
+        blocks, testable = content["blocks"], content["testable"]
         return cls(
             classes=tuple(content["classes"]),
             folds=folds,
             people=tuple(content["people"]),
             blocks=None if blocks is None else np.array(blocks, np.int64),
+            cv=content["cv"],
+            testable=None if testable is None else np.array(testable, bool),
             **codes,
         )
 
@@ -110,8 +165,9 @@ def make_design(
     rows: pd.DataFrame,
     *,
     classes: Sequence[str] = (),
-    cv: str = "subject",
-    n_folds: int = 5,
+    cv: str | None = None,
+    n_folds: int | None = None,
+    n_repeats: int | None = None,
     seed: int = 0,
     exchange_within: str | None = None,
     split_options: Mapping[str, Any] | None = None,
@@ -125,7 +181,9 @@ def make_design(
         the event; an anatomical image has no task and no event.
     classes
         Classes in their order; rows of others are left out. Empty: all, sorted.
-    cv, n_folds, seed
+    cv
+        What is left out; None: what suits the classes (:func:`bids_xai.decoding.splits.natural_cv`).
+    n_folds, n_repeats, seed
         See :func:`bids_xai.decoding.splits.make_folds`.
     exchange_within
         Column of ``rows`` whose levels are the blocks; ``TABLE:COLUMN`` names the same column. None: one
@@ -159,15 +217,22 @@ def make_design(
     codes = {name: code for code, name in enumerate(names)}
     labels: npt.NDArray[np.int64] = np.array(chosen["class"].map(codes), dtype=np.int64)
     run_columns = ["subject", "session", "task", "run"]
+    subjects, options = _codes(chosen, ["subject"]), split_options or {}
+    cv = cv or natural_cv(labels, subjects)
+    folds = make_folds(cv, chosen, labels, n_folds=n_folds, n_repeats=n_repeats, seed=seed, options=options)
+    everyone = np.arange(len(chosen), dtype=np.int64)
+    first = np.isin(everyone, first_sessions(chosen, everyone)) if options.get("first_session") else None
     design = Design(
         classes=names,
         labels=labels,
-        subjects=_codes(chosen, ["subject"]),
+        subjects=subjects,
         runs=_codes(chosen, run_columns),
         events=_codes(chosen, [*run_columns, "event"]),
-        folds=tuple(make_folds(cv, chosen, labels, n_folds=n_folds, seed=seed, options=split_options)),
+        folds=tuple(folds),
         people=tuple(chosen["subject"].drop_duplicates().astype(str)),
         blocks=None if exchange_within is None else _blocks(chosen, exchange_within),
+        cv=cv,
+        testable=first,
     )
     return design, kept
 

@@ -17,7 +17,7 @@ _RUN = ["subject", "session", "task", "run"]
 _TIMES = ["onset", "duration", "first_volume", "last_volume"]
 
 
-def leave_events_out(rows: pd.DataFrame, *, n_folds: int, seed: int) -> Iterator[Fold]:  # noqa: ARG001
+def leave_events_out(rows: pd.DataFrame, *, n_folds: int | None, seed: int) -> Iterator[Fold]:  # noqa: ARG001
     """Yield, within every subject, folds that leave the n-th event of every class out of every run.
 
     Fold n trains on the other events of the same subject. There are as many folds as the smallest number of

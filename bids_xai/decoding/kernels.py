@@ -41,7 +41,7 @@ def floyd(draws, n):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_COMPILED)
-def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, with_bias):  # type: ignore[no-untyped-def]
+def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, with_bias, state):  # type: ignore[no-untyped-def]
     """Train one softmax layer; ``A``, all zero at first, takes its coefficients.
 
     Parameters
@@ -58,6 +58,8 @@ def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, wit
         Classes of the rows, shape (n,), and numbers of rows, shape (n_updates, batch).
     learning_rate, l2, clip, with_bias
         :class:`bids_xai.decoding.softmax.SgdParameters`.
+    state
+        What was returned for the minibatches before; of the first ``(1.0, 1.0, zeros)``.
 
     Returns
     -------
@@ -72,9 +74,8 @@ def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, wit
     products = np.zeros((A.shape[0], size + 3), dtype=A.dtype)
     errors = np.zeros((n_classes, size))
     work = np.zeros((2, size))
-    bias = np.zeros(n_classes)
     step, decay = learning_rate / size, 1.0 - learning_rate * l2
-    factor, factor_0 = 1.0, 1.0
+    factor, factor_0, bias = state[0], state[1], state[2].copy()
     for u in range(n_updates):
         minibatch = minibatches[u]
         products[:] = 0

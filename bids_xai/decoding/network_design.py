@@ -21,8 +21,9 @@ def network_design(
     rows: pd.DataFrame,
     *,
     classes: Sequence[str],
-    cv: str,
-    n_folds: int,
+    cv: str | None,
+    n_folds: int | None,
+    n_repeats: int | None,
     test_size: float,
     stratify: Sequence[str],
     undersample: Sequence[str],
@@ -65,8 +66,10 @@ def network_design(
         classes=classes,
         cv=cv,
         n_folds=n_folds,
+        # A training takes minutes to hours.
+        n_repeats=n_repeats or 1,
         seed=seed,
         exchange_within=exchange_within,
-        split_options=options.get(cv),
+        split_options=options.get(cv or ""),
     )
     return design, positions[kept]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_xai.decoding.splits import Fold
+from bids_xai.decoding.splits import N_FOLDS, Fold
 from bids_xai.errors import InputError
 
 Positions = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ LEAKY_CAVEAT = (
 def holdout(
     rows: pd.DataFrame,
     *,
-    n_folds: int,
+    n_folds: int | None,
     seed: int,
     test_size: float = 0.2,
     stratify: Sequence[str] = STRATIFY,
@@ -44,7 +44,7 @@ def holdout(
     rows
         One row per sample: ``subject, session, class`` and the columns to stratify by.
     n_folds, seed
-        Number of splits, and the seed of all of them.
+        Number of splits (None: 5), and the seed of all of them.
     test_size
         Share of the people of every class that is left out; one person at least.
     stratify
@@ -57,13 +57,16 @@ def holdout(
     InputError
         A class has one person, or a person has no value in a column to stratify by.
     """
-    for number, child in enumerate(np.random.SeedSequence(seed).spawn(n_folds)):
+    for number, child in enumerate(np.random.SeedSequence(seed).spawn(n_folds or N_FOLDS)):
         everyone = np.arange(len(rows), dtype=np.int64)
         train, test = _part(rows, everyone, test_size, stratify, child)
-        yield Fold(f"split-{number + 1}", train, first_sessions(rows, test) if first_session else test)
+        tested = first_sessions(rows, test) if first_session else test
+        yield Fold(f"split-{number + 1}", train, tested, repeat=number)
 
 
-def leaky_volumes(rows: pd.DataFrame, *, n_folds: int, seed: int, test_size: float = 0.2) -> Iterator[Fold]:
+def leaky_volumes(
+    rows: pd.DataFrame, *, n_folds: int | None, seed: int, test_size: float = 0.2
+) -> Iterator[Fold]:
     """Yield random splits of volumes, whoever and whichever run they are of.
 
     **This leaks**: neighbouring volumes of a run are nearly equal, and one is in training where the other is
@@ -72,9 +75,9 @@ def leaky_volumes(rows: pd.DataFrame, *, n_folds: int, seed: int, test_size: flo
     """
     _check_share(test_size)
     n_test = int(np.clip(round(test_size * len(rows)), 1, len(rows) - 1))
-    for number, child in enumerate(np.random.SeedSequence(seed).spawn(n_folds)):
+    for number, child in enumerate(np.random.SeedSequence(seed).spawn(n_folds or N_FOLDS)):
         drawn = np.random.default_rng(child).permutation(len(rows))
-        yield Fold(f"leaky-{number + 1}", np.sort(drawn[n_test:]), np.sort(drawn[:n_test]))
+        yield Fold(f"leaky-{number + 1}", np.sort(drawn[n_test:]), np.sort(drawn[:n_test]), repeat=number)
 
 
 def validation_split(

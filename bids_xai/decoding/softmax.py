@@ -71,11 +71,14 @@ class SoftmaxLayer:
         What weight decay has left of the initial weights.
     bias
         Shape (n_classes,).
+    halfway
+        The layer after half of the updates; None of itself.
     """
 
     coefficients: npt.NDArray
     factor: float
     bias: npt.NDArray
+    halfway: SoftmaxLayer | None = None
 
 
 def resolve_device(device: str) -> str:
@@ -157,20 +160,26 @@ def train(
     n_classes = len(Z0)
     n_trained = n_classes if parameters.clip else n_classes - 1
     A = aligned_zeros(-(-n_trained // 4) * 4, basis.width, coefficient_type(basis))
-    factor, factor_0, bias = descend(
-        basis.rows,
-        basis.dual,
-        A,
-        np.ascontiguousarray(Z0.T),
-        labels,
-        minibatches,
-        parameters.learning_rate,
-        parameters.l2,
-        parameters.clip,
-        parameters.bias,
-    )
-    coefficients = np.empty((n_classes, basis.width), dtype=basis.rows.dtype)
-    coefficients[:n_trained] = A[:n_trained, : basis.width] * A.dtype.type(factor)
-    if n_trained < n_classes:
-        coefficients[-1] = -coefficients[:-1].sum(axis=0)
-    return SoftmaxLayer(coefficients, float(factor_0), bias.astype(basis.rows.dtype))
+    state, layer, half = (1.0, 1.0, np.zeros(n_classes)), None, len(minibatches) // 2
+    for part in (minibatches[:half], minibatches[half:]):
+        state = descend(
+            basis.rows,
+            basis.dual,
+            A,
+            np.ascontiguousarray(Z0.T),
+            labels,
+            part,
+            parameters.learning_rate,
+            parameters.l2,
+            parameters.clip,
+            parameters.bias,
+            state,
+        )
+        factor, factor_0, bias = state
+        coefficients = np.empty((n_classes, basis.width), dtype=basis.rows.dtype)
+        coefficients[:n_trained] = A[:n_trained, : basis.width] * A.dtype.type(factor)
+        if n_trained < n_classes:
+            coefficients[-1] = -coefficients[:-1].sum(axis=0)
+        layer = SoftmaxLayer(coefficients, float(factor_0), bias.astype(basis.rows.dtype), layer)
+    assert layer is not None
+    return layer

@@ -29,6 +29,12 @@ PERMUTATIONS = Registry(
         "Winkler et al. 2015, doi:10.1016/j.neuroimage.2015.05.092",
     ),
     Entry(
+        "whole",
+        "bids_xai.inference.permutation:whole_blocks",
+        "the labels of all sessions of people are exchanged, in their order, between people with as many",
+        "Winkler et al. 2015, doi:10.1016/j.neuroimage.2015.05.092 (whole-block exchange)",
+    ),
+    Entry(
         "all",
         "bids_xai.inference.permutation:over_all",
         "labels of single samples are exchanged over everyone",

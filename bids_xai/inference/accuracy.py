@@ -59,7 +59,7 @@ def accuracy_tests(
     """
     observed, chance = accuracies(real, classes), accuracies(null, classes)
     rows = [
-        {"scope": scope, "chance": 1 / len(classes), **_test(observed[scope], values, tail_fit, smallest)}
+        {"scope": scope, "chance": values.mean(), **_test(observed[scope], values, tail_fit, smallest)}
         for scope, values in chance.items()
     ]
     mean, permuted = float(observed[ALL_CLASSES].mean()), chance[ALL_CLASSES]
@@ -88,7 +88,7 @@ def subject_tests(
         low, high = np.quantile(chance[:, number], BAND)
         tested = _test(observed[:, number], chance[:, number], tail_fit, smallest)
         band = {"null_low": low, "null_high": high}
-        rows.append({"subject": name, "chance": 1 / real.shape[-1], **tested, **band})
+        rows.append({"subject": name, "chance": chance[:, number].mean(), **tested, **band})
     return pd.DataFrame(rows)
 
 
@@ -161,7 +161,9 @@ def prevalence_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def why_no_prevalence(n_people: int, scheme: str, *, within_people: bool) -> str:
+def why_no_prevalence(
+    n_people: int, scheme: str, *, within_people: bool, unbalances_folds: bool = False
+) -> str:
     """Return why the people say nothing of their population, empty if they do.
 
     Parameters
@@ -173,6 +175,10 @@ def why_no_prevalence(n_people: int, scheme: str, *, within_people: bool) -> str
     within_people
         Whether every fold trains and tests on one and the same person
         (:attr:`bids_xai.decoding.design.Design.within_people`).
+    unbalances_folds
+        Whether permuted labels are in less equal shares in the folds than the true ones
+        (:func:`bids_xai.inference.design_checks.unbalances_folds`): the smallest accuracy of many people is
+        then larger than by chance, though each may be so by little.
     """
     if n_people < 2:
         return "there is one person"
@@ -180,6 +186,11 @@ def why_no_prevalence(n_people: int, scheme: str, *, within_people: bool) -> str
         return "the classifier of one person is trained on others, so that accuracies are not independent"
     if scheme not in WITHIN_PEOPLE:
         return "labels are exchanged between people, so that permuted accuracies are not independent"
+    if unbalances_folds:
+        return (
+            "labels are exchanged between folds whose classes are balanced, so that permuted accuracies lie "
+            "below chance"
+        )
     return ""
 
 

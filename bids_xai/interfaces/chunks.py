@@ -24,10 +24,11 @@ from bids_xai.decoding.basis import Basis, training_basis
 from bids_xai.decoding.descent import trainer
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.scores import accuracy
+from bids_xai.decoding.splits import Fold
 from bids_xai.inference.chunks import concatenate_chunks, load_chunk, save_chunk, smallest_integers
 from bids_xai.inference.ledger import Keeper, Ledger
 from bids_xai.inference.null import NullAccumulator, kept_values, ledger_thresholds
-from bids_xai.inference.permutation import permute_labels
+from bids_xai.inference.permutation import permute_design
 from bids_xai.inference.reproducibility import ExceedanceCounter
 from bids_xai.inference.sequential import stopped_at
 from bids_xai.interfaces.devices import on_own_gpu
@@ -123,19 +124,25 @@ class RunChunk(SimpleInterface):
         design = Design.load(inputs.in_design)
         shape = (len(inputs.importance), len(design.classes), X.shape[1])
         keeper = self._keeper(shape)
-        confusions = []
+        confusions, placed, falls = [], [], []
         # One BLAS thread: the same bits whatever the number of processors.
         with threadpool_limits(1, user_api="blas"):
             for result in self._repetitions(X, design):
                 if keeper is not None:
                     keeper.update(result.maps)
                 confusions.append(result.confusions)
+                placed.append(result.placements)
+                falls.append(result.falls)
         arrays = {} if keeper is None else keeper.run_arrays()
         if keeper is not None and confusions:
             Ledger.open(inputs.in_ledger).add(inputs.start, keeper.merged)
         people = int(design.subjects.max()) + 1
         counts = np.array(confusions, dtype=np.int64).reshape(-1, people, shape[1], shape[1])
         arrays["confusions"] = smallest_integers(counts)
+        of_people = np.array(placed, dtype=np.float64).reshape(-1, people, shape[1], 4)
+        # Intervals are of the true labels: of the others the sums over people suffice.
+        arrays["placements"] = of_people if inputs.stage == "real" else of_people.sum(axis=1, keepdims=True)
+        arrays["falls"] = np.array(falls, dtype=np.float64).reshape(-1, len(design.folds))
         self._results["out_file"] = str(save_chunk(Path(runtime.cwd) / "chunk.npz", arrays))
         return runtime
 
@@ -143,7 +150,7 @@ class RunChunk(SimpleInterface):
         inputs = self.inputs
         if isdefined(inputs.limit) and inputs.start >= inputs.limit:
             return iter(())
-        labels, seeds = self._draw(design)
+        labels, folds, seeds = self._draw(design)
         basis = Basis.load(inputs.in_gram, X.shape)
         if inputs.precision == "double":
             X = X.astype(np.float64)
@@ -153,7 +160,7 @@ class RunChunk(SimpleInterface):
             basis,
             labels,
             design.subjects,
-            design.folds,
+            folds,
             len(design.classes),
             seeds=seeds,
             parameters=MODELS[inputs.model].load()(**(inputs.training if isdefined(inputs.training) else {})),
@@ -163,29 +170,22 @@ class RunChunk(SimpleInterface):
             weights_at_once=inputs.weights_at_once,
         )
 
-    def _draw(self, design: Design) -> tuple[npt.NDArray[np.int64], list[np.random.SeedSequence]]:
-        """Return the labels of every repetition and the seeds of its trainings."""
+    def _draw(
+        self, design: Design
+    ) -> tuple[npt.NDArray[np.int64], list[tuple[Fold, ...]], list[np.random.SeedSequence]]:
+        """Return labels and folds of every repetition, and the seeds of its trainings."""
         inputs = self.inputs
-        labels, seeds = [], []
+        drawn, seeds = [], []
         for index in range(inputs.start, inputs.stop):
             seed = np.random.SeedSequence([inputs.random_seed, STAGES.index(inputs.stage), index])
             of_labels, of_training = seed.spawn(2)
             seeds.append(of_training)
-            labels.append(
-                design.labels
+            drawn.append(
+                (design.labels, design.folds)
                 if inputs.stage == "real"
-                else permute_labels(
-                    design.labels,
-                    inputs.permute,
-                    design.subjects,
-                    design.runs,
-                    design.events,
-                    np.random.default_rng(of_labels),
-                    design.left_out,
-                    design.blocks,
-                )
+                else permute_design(design, inputs.permute, np.random.default_rng(of_labels))
             )
-        return np.stack(labels), seeds
+        return np.stack([labels for labels, _ in drawn]), [folds for _, folds in drawn], seeds
 
     def _keeper(self, shape: tuple[int, int, int]) -> Keeper | None:
         inputs = self.inputs

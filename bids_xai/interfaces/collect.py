@@ -42,8 +42,9 @@ class CollectSamples(SimpleInterface):
             File(exists=True), mandatory=True, desc="masks on the grid of the samples"
         )
         classes = traits.List(traits.Str, desc="classes in their order; empty: those of the rows, sorted")
-        cv = traits.Str("subject", usedefault=True, desc="what is left out")
-        n_folds = traits.Int(5, usedefault=True, desc="number of folds of cv kfold")
+        cv = traits.Str(desc="what is left out; absent: what suits the classes")
+        n_folds = traits.Int(desc="number of folds of cv kfold; absent: what suits the classes")
+        n_repeats = traits.Int(desc="how often people are dealt to folds; absent: what suits the classes")
         random_seed = traits.Int(0, usedefault=True, desc="seed of the folds")
         permute = traits.Str(desc="exchangeability of the labels; absent: what suits the design")
         exchange_within = traits.Str(desc="column whose levels are blocks of the exchange; absent: none")
@@ -67,8 +68,9 @@ class CollectSamples(SimpleInterface):
         design, kept = make_design(
             rows,
             classes=inputs.classes if isdefined(inputs.classes) else (),
-            cv=inputs.cv,
-            n_folds=inputs.n_folds,
+            cv=inputs.cv if isdefined(inputs.cv) else None,
+            n_folds=inputs.n_folds if isdefined(inputs.n_folds) else None,
+            n_repeats=inputs.n_repeats if isdefined(inputs.n_repeats) else None,
             seed=inputs.random_seed,
             exchange_within=within,
         )
@@ -87,7 +89,7 @@ class CollectSamples(SimpleInterface):
             training_basis(data).save(folder / "gram.npy")
         write_frame(rows.iloc[kept], folder / "rows.tsv")
         design.save(folder / "design.json")
-        natural = natural_scheme(inputs.cv, design.labels, design.subjects)
+        natural = natural_scheme(design.cv, design.labels, design.subjects)
         self._results.update(
             permute=inputs.permute if isdefined(inputs.permute) else natural,
             out_data=str(folder / "data.npy"),

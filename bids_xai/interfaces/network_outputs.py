@@ -25,6 +25,7 @@ from bids_xai.attribution.heatmaps import group_names
 from bids_xai.bids.networks import NetworkResults, write_networks
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
+from bids_xai.inference.design_checks import design_warnings
 from bids_xai.tables import read_frame
 
 
@@ -77,7 +78,7 @@ class WriteNetworks(SimpleInterface):
         out = Path(inputs.output_dir) if to_output else Path(runtime.cwd)
         design = Design.load(inputs.in_design)
         provenance = dict(inputs.provenance)
-        provenance["warnings"] = [*provenance.get("warnings", []), *self._warnings(design.classes)]
+        provenance["warnings"] = [*provenance.get("warnings", []), *self._warnings(design)]
         results = NetworkResults(
             maps=load_chunk(inputs.in_maps),
             groups=group_names(design.classes),
@@ -103,8 +104,16 @@ class WriteNetworks(SimpleInterface):
             self._results["out_report"] = str(reports.write_group_report(out))
         return runtime
 
-    def _warnings(self, classes: Sequence[str]) -> list[str]:
+    def _warnings(self, design: Design) -> list[str]:
         above = self.inputs.provenance["settings"].get("explain_above", 0)
+        permute = self.inputs.permute if isdefined(self.inputs.permute) else None
+        permuted = self.inputs.in_summary.get("n_permutations")
+        return [
+            *design_warnings(design, permute if permuted else None),
+            *self._not_explained(design.classes, above),
+        ]
+
+    def _not_explained(self, classes: Sequence[str], above: float) -> list[str]:
         return [
             f"No held-out sample of class {name} is explained: to none was its class given a probability of "
             f"{above:g} or more (--explain-above)."
@@ -150,11 +159,9 @@ class WriteNetworks(SimpleInterface):
 
     def _summary(self, design: Design) -> dict[str, Any]:
         inputs = self.inputs
-        settings = inputs.provenance["settings"]
         by_default = design.classes[1] if len(design.classes) == 2 else "true"
         return {
             **inputs.in_summary,
-            "cv": settings["cv"],
             "permute": inputs.permute if isdefined(inputs.permute) else None,
             "explain_start": inputs.explain_start,
             "explain_class": inputs.explain_class if isdefined(inputs.explain_class) else by_default,

@@ -28,8 +28,6 @@ from bids_xai.inference.networks import score_tests
 from bids_xai.inference.permutation import smallest_p
 from bids_xai.tables import read_frame, write_frame
 
-# Splits whose folds are drawn afresh: each is a sample of its own, and is scored by itself.
-_REPEATED = ("holdout", "leaky-volumes")
 NETWORK = "network"
 _TESTED = ["null_mean", "null_sd", "null_max", "p", "smallest_p"]
 Predictions = list[tuple[npt.NDArray[np.int64], npt.NDArray]]
@@ -51,7 +49,6 @@ class ScoreNetworks(SimpleInterface):
         in_checkpoints = InputMultiObject(File(exists=True), mandatory=True, desc="weights of the trainings")
         baseline = traits.List(traits.Str, desc="other classifiers")
         permute = traits.Str("between", usedefault=True, desc="exchangeability of the labels")
-        cv = traits.Str("holdout", usedefault=True, desc="what is left out")
         random_seed = traits.Int(0, usedefault=True, desc="seed")
 
     class _OutputSpec(TraitedSpec):
@@ -64,10 +61,10 @@ class ScoreNetworks(SimpleInterface):
         inputs = self.inputs
         design = Design.load(inputs.in_design)
         real = [read_frame(Path(path)) for path in inputs.in_real]
-        predictions = scored_units(real, design, inputs.cv)
+        predictions = scored_units(real, design)
         scores = _named(score_table(predictions, design.classes))
         null = [read_frame(Path(path)) for path in inputs.in_null] if isdefined(inputs.in_null) else []
-        null_scores = _null_scores(null, design, inputs.cv)
+        null_scores = _null_scores(null, design)
         n_permutations = len(null) // len(design.folds)
         smallest = smallest_p(n_permutations, design.labels, inputs.permute, *design.exchange_codes)
         tests = _tests(_named(summarise(scores)), null_scores, smallest)
@@ -96,13 +93,13 @@ class ScoreNetworks(SimpleInterface):
         with threadpool_limits(1):
             found = baseline_probabilities(name, X, design, seed=inputs.random_seed)
         pairs = [(design.labels[fold.test], own) for fold, own in zip(design.folds, found, strict=True)]
-        return _named(score_table(_pooled([pairs], inputs.cv), design.classes)).assign(model=name)
+        return _named(score_table(_pooled(pairs, design), design.classes)).assign(model=name)
 
 
-def scored_units(tables: Sequence[pd.DataFrame], design: Design, cv: str) -> Predictions:
-    """Return labels and probabilities of what is scored together.
+def scored_units(tables: Sequence[pd.DataFrame], design: Design) -> Predictions:
+    """Return labels and probabilities of what is scored together: folds of one run and one repetition.
 
-    All folds of a run where every sample is left out once; each fold by itself where splits are drawn afresh.
+    Where splits are drawn afresh, each is a repetition, and is scored by itself.
 
     Parameters
     ----------
@@ -110,8 +107,6 @@ def scored_units(tables: Sequence[pd.DataFrame], design: Design, cv: str) -> Pre
         Predictions of the trainings, fold by fold of run by run.
     design
         Classes and folds.
-    cv
-        What is left out.
     """
     codes = {name: code for code, name in enumerate(design.classes)}
     columns = [f"probability_{name}" for name in design.classes]
@@ -119,16 +114,16 @@ def scored_units(tables: Sequence[pd.DataFrame], design: Design, cv: str) -> Pre
         (np.array([codes[name] for name in table["true"].astype(str)], np.int64), table[columns].to_numpy())
         for table in tables
     ]
-    n_folds = len(design.folds)
-    return _pooled([pairs[start : start + n_folds] for start in range(0, len(pairs), n_folds)], cv)
+    return _pooled(pairs, design)
 
 
-def _pooled(runs: Sequence[Predictions], cv: str) -> Predictions:
-    if cv in _REPEATED:
-        return [pair for run in runs for pair in run]
+def _pooled(pairs: Predictions, design: Design) -> Predictions:
+    """Put those of one repetition together, of all runs one after the other."""
+    size = len(design.folds) // design.n_repeats
+    units = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     return [
-        (np.concatenate([labels for labels, _ in run]), np.concatenate([own for _, own in run]))
-        for run in runs
+        (np.concatenate([labels for labels, _ in unit]), np.concatenate([own for _, own in unit]))
+        for unit in units
     ]
 
 
@@ -148,12 +143,12 @@ def _tests(summary: pd.DataFrame, null: pd.DataFrame, smallest: float) -> pd.Dat
     return summary.merge(tests[["key", *_TESTED, "n_permutations"]], on="key").drop(columns="key")
 
 
-def _null_scores(tables: Sequence[pd.DataFrame], design: Design, cv: str) -> pd.DataFrame:
+def _null_scores(tables: Sequence[pd.DataFrame], design: Design) -> pd.DataFrame:
     """Return the scores of every permutation, means over its folds where these are scored by themselves."""
     n_folds = len(design.folds)
     found = []
     for number, start in enumerate(range(0, len(tables), n_folds)):
-        units = scored_units(tables[start : start + n_folds], design, cv)
+        units = scored_units(tables[start : start + n_folds], design)
         own = _named(score_table(units, design.classes))
         own = own.groupby(["metric", "class"], sort=False)["value"].mean().reset_index()
         found.append(own.assign(run=number))

@@ -28,9 +28,10 @@ from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_design import network_design
 from bids_xai.decoding.networks import NetworkParameters, predict, train_network
 from bids_xai.decoding.search import random_search
+from bids_xai.decoding.splits import Fold
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_volumes, varying_voxels
-from bids_xai.inference.permutation import natural_scheme, permute_labels
+from bids_xai.inference.permutation import natural_scheme, permute_design
 from bids_xai.interfaces.devices import on_own_gpu
 from bids_xai.models.checkpoints import Card, save_checkpoint
 from bids_xai.tables import read_frame, write_frame
@@ -53,8 +54,9 @@ class CollectVolumes(SimpleInterface):
         in_participants = File(exists=True, desc="participants.tsv, for the columns that are asked for")
         columns = traits.List(traits.Str, desc="columns of participants.tsv that rows get")
         classes = traits.List(traits.Str, desc="classes in their order; empty: those of the rows, sorted")
-        cv = traits.Str("subject", usedefault=True, desc="what is left out")
-        n_folds = traits.Int(5, usedefault=True, desc="number of folds")
+        cv = traits.Str(desc="what is left out; absent: what suits the classes")
+        n_folds = traits.Int(desc="number of folds; absent: what suits the classes")
+        n_repeats = traits.Int(desc="how often people are dealt to folds; absent: what suits the classes")
         test_size = traits.Float(0.2, usedefault=True, desc="share of the people that holdout leaves out")
         stratify = traits.List(traits.Str, desc="columns that holdout keeps in equal shares")
         first_session = traits.Bool(False, usedefault=True, desc="holdout tests on first sessions only")
@@ -90,8 +92,9 @@ class CollectVolumes(SimpleInterface):
         design, kept = network_design(
             rows,
             classes=inputs.classes if isdefined(inputs.classes) else (),
-            cv=inputs.cv,
-            n_folds=inputs.n_folds,
+            cv=inputs.cv if isdefined(inputs.cv) else None,
+            n_folds=inputs.n_folds if isdefined(inputs.n_folds) else None,
+            n_repeats=inputs.n_repeats if isdefined(inputs.n_repeats) else None,
             test_size=inputs.test_size,
             stratify=inputs.stratify if isdefined(inputs.stratify) else (),
             undersample=inputs.undersample if isdefined(inputs.undersample) else (),
@@ -111,7 +114,7 @@ class CollectVolumes(SimpleInterface):
         data.flush()
         write_frame(rows.iloc[kept], folder / "rows.tsv")
         design.save(folder / "design.json")
-        natural = natural_scheme(inputs.cv, design.labels, design.subjects)
+        natural = natural_scheme(design.cv, design.labels, design.subjects)
         folds = range(len(design.folds))
         self._results.update(
             permute=inputs.permute if isdefined(inputs.permute) else natural,
@@ -166,11 +169,11 @@ class TrainNetwork(SimpleInterface):
         volumes = np.load(inputs.in_data, mmap_mode="r")
         design = Design.load(inputs.in_design)
         rows = read_frame(Path(inputs.in_rows))
-        fold = design.folds[number]
         of_labels, of_training = np.random.SeedSequence(
             [inputs.random_seed, STAGES[inputs.stage], run]
         ).spawn(2)
-        labels = labels_in_use(design, inputs.stage, inputs.permute, of_labels)
+        labels, folds = in_use(design, inputs.stage, inputs.permute, of_labels)
+        fold = folds[number]
         own = rows.assign(**{"class": [design.classes[code] for code in labels]})
         train, validation = draw.validation_split(
             own,
@@ -253,16 +256,13 @@ class TrainNetwork(SimpleInterface):
         return runtime
 
 
-def labels_in_use(
+def in_use(
     design: Design, stage: str, permute: str, seed: np.random.SeedSequence
-) -> npt.NDArray[np.int64]:
-    """Return the labels of a repetition: the true ones, or exchanged as ``permute`` says."""
+) -> tuple[npt.NDArray[np.int64], tuple[Fold, ...]]:
+    """Return labels and folds of a repetition: the true ones, or exchanged as ``permute`` says."""
     if stage == "real":
-        return design.labels
-    subjects, runs, events, folds, blocks = design.exchange_codes
-    return permute_labels(
-        design.labels, permute, subjects, runs, events, np.random.default_rng(seed), folds, blocks
-    )
+        return design.labels, design.folds
+    return permute_design(design, permute, np.random.default_rng(seed))
 
 
 def prediction_table(

@@ -29,6 +29,7 @@ from bids_xai.reports.html import (
 )  # fmt: skip
 from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
 from bids_xai.reports.networks import network_sections
+from bids_xai.reports.networks_scores import score_table
 from bids_xai.reports.people import marks_explained, p_text, people_parts
 from bids_xai.reports.references import REFERENCES, with_authors
 from bids_xai.reports.regions import region_section
@@ -133,7 +134,7 @@ def _summary(results: Results) -> list[Any]:
         ("Classes", ", ".join(results.classes)),
         ("Voxels", number(manifest.get("n_voxels"))),
         ("Space and resolution", f"{manifest.get('space') or 'native'}, {_mm(resolution)}"),
-        ("Cross-validation", f"{manifest.get('cv', 'n/a')}, {number(manifest.get('n_folds'))} folds"),
+        ("Cross-validation", _folds(results)),
         ("Runs (true labels)", number(manifest.get("n_runs"))),
         ("Permutations (thresholds)", number(manifest.get("n_permutations"))),
         ("Permutations (reproducibility)", number(manifest.get("n_null"))),
@@ -144,6 +145,13 @@ def _summary(results: Results) -> list[Any]:
     blocks.append(Facts(facts))
     table = _sample_table(results)
     return [*blocks, table] if table else blocks
+
+
+def _folds(results: Results) -> str:
+    manifest = results.manifest
+    n_folds, dealt = manifest.get("n_folds"), manifest.get("n_repeats") or 1
+    anew = f" ({number(n_folds // dealt)}, dealt {number(dealt)} times)" if n_folds and dealt > 1 else ""
+    return f"{manifest.get('cv', 'n/a')}, {number(n_folds)} folds{anew}"
 
 
 def _exchange(results: Results) -> str:
@@ -199,7 +207,8 @@ def _accuracy(results: Results, gallery: Gallery) -> list[Any]:
         "Accuracy and its permutation test; p = (b + 1)/(m + 1), one-sided, uncorrected over rows."
         f"{marks_explained(tests)}"
     )
-    return [picture, Table(header, rows, caption), *people_parts(results, gallery)]
+    scores = score_table(results, "the classifier")
+    return [picture, Table(header, rows, caption), *scores, *people_parts(results, gallery)]
 
 
 def _confusion(results: Results, gallery: Gallery) -> list[Any]:

@@ -11,14 +11,16 @@ _PERMUTE = {
     "subject": "exchanging the labels of whole events within each subject",
     "run": "exchanging the labels of whole events within each run",
     "fold": "exchanging the labels of whole events among those of a run that the same fold held out",
-    "between": "exchanging the labels of whole subjects between subjects held out by the same fold (between "
-    "all subjects where a fold holds out one)",
+    "between": "exchanging the labels of whole subjects, and with them their folds, between all subjects",
+    "whole": "exchanging the labels of all samples of a subject, in their order, and with them the folds, "
+    "between subjects with as many samples [@winkler2015]",
     "all": "exchanging the labels of single samples over the whole data set, as published",
 }
 _PERMUTE_IMAGES = {
     "subject": "exchanging the labels of images within each subject",
     "run": "exchanging the labels of images within each run",
     "between": _PERMUTE["between"],
+    "whole": _PERMUTE["whole"],
     "all": "exchanging the labels of images over the whole data set",
 }
 

@@ -72,7 +72,7 @@ def _evaluation(results: Results) -> str:
     how = _CV.get(split, f"by the split “{split}”" if split else "on held-out samples")
     n_folds, share = manifest.get("n_folds"), results.settings.get("test_size")
     places = {
-        "n_folds": number(n_folds),
+        "n_folds": number(n_folds and n_folds // (manifest.get("n_repeats") or 1)),
         "splits": count(n_folds, "random split"),
         "test": f"a share of {share:g} of the people" if share else "people who were held out",
     }

@@ -32,7 +32,8 @@ from bids_xai.reports.verdict import training_cut_short
 _CV = {
     "subject": "leaving one subject out",
     "run": "leaving one run out within each subject, training on the same subject's other runs only",
-    "kfold": "in {n_folds} folds whose groups (subjects; runs of a single subject) never lie on both sides",
+    "kfold": "in {n_folds} folds whose groups (subjects; runs of a single subject) never lie on both sides; "
+    "groups of one class each were dealt class by class, so that folds have the classes in equal shares",
     "event": "leaving whole events out within each subject: fold n held out the n-th event of every class in "
     "every run (where a class has more events than there are folds, in turn) and trained on the same "
     "subject's other events, of the same runs",
@@ -213,9 +214,11 @@ def _classification(results: Results) -> str:
         "Training took place in the span of the training samples (Gram space), which follows the same "
         "trajectory as training the weights themselves."
     )
-    cv = _CV.get(manifest.get("cv", ""), manifest.get("cv", "")).format(n_folds=manifest.get("n_folds"))
+    cv = _CV.get(manifest.get("cv", ""), manifest.get("cv", "")).format(n_folds=folds_of_deal(manifest))
+    dealt = manifest.get("n_repeats") or 1
+    anew = f", dealt {number(dealt)} times at random" if dealt > 1 else ""
     words.append(
-        f"Accuracy was cross-validated {cv} ({count(manifest.get('n_folds'), 'fold')}). The whole was "
+        f"Accuracy was cross-validated {cv} ({count(manifest.get('n_folds'), 'fold')}{anew}). The whole was "
         f"repeated {times(manifest.get('n_runs'))} with new initial weights and minibatches."
     )
     row = overall_row(results.table("accuracy_tests"))
@@ -226,6 +229,12 @@ def _classification(results: Results) -> str:
             f"p = {number(float(row['p']))})."
         )
     return " ".join(words)
+
+
+def folds_of_deal(manifest: Mapping[str, Any]) -> int | None:
+    """Return the number of folds that people were dealt to each time."""
+    n_folds = manifest.get("n_folds")
+    return n_folds and n_folds // (manifest.get("n_repeats") or 1)
 
 
 def _importance(results: Results) -> str:

@@ -21,12 +21,16 @@ _NAMES = {
     _MAIN: "Balanced accuracy",
     "roc_auc": "Area under the ROC curve",
     "auc": "Area under the ROC curve",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
 }
 _AREAS = ("auc", "roc_auc")
 _COLUMNS = (
     ("mean", "Mean"),
     ("sd", "SD"),
     ("se", "SE"),
+    ("ci_low", "95 % CI from"),
+    ("ci_high", "to"),
     ("null_mean", "Null mean"),
     ("null_sd", "Null SD"),
     ("null_max", "Null maximum"),
@@ -103,7 +107,7 @@ def group_sizes(results: Results) -> dict[str, int]:
 
 def score_blocks(results: Results, gallery: Gallery) -> list[Any]:
     """Return the table of scores, other classifiers, the ROC curves and the confusion of held-out samples."""
-    blocks = [*_score_table(results), *_baselines(results)]
+    blocks = [*score_table(results, "the network"), *_baselines(results)]
     roc = results.table("roc")
     if len(roc):
         present = [name for name in results.classes if (roc["class"] == name).any()]
@@ -175,7 +179,8 @@ def misclassified_of(predictions: pd.DataFrame) -> pd.DataFrame:
     }).reset_index()  # fmt: skip
 
 
-def _score_table(results: Results) -> list[Any]:
+def score_table(results: Results, classifier: str) -> list[Any]:
+    """Return the table of scores with their intervals over people and their permutation tests."""
     table, tested = results.table("score_tests"), False
     if len(table):
         tested = "p" in table and bool(table["p"].notna().any())
@@ -186,7 +191,7 @@ def _score_table(results: Results) -> list[Any]:
     else:
         return []
     how = (
-        "p = (b + 1)/(m + 1) over networks trained on permuted labels, one-sided, uncorrected over rows."
+        "p = (b + 1)/(m + 1) over trainings on permuted labels, one-sided, uncorrected over rows."
         if tested
         else "No permutations: no p-values."
     )
@@ -203,7 +208,18 @@ def _score_table(results: Results) -> list[Any]:
     ]
     header = ["Score", "Class", *(title for _, title in shown), *(["p"] if tested else [])]
     runs = f" over {count(_runs(table), 'run')}" if _runs(table) else " over runs"
-    return [Table(header, rows, f"Scores of the network on held-out samples{runs}. {how}")]
+    return [
+        Table(header, rows, f"Scores of {classifier} on held-out samples{runs}. {how}{_intervals(table)}")
+    ]
+
+
+def _intervals(table: pd.DataFrame) -> str:
+    if "ci_low" not in table:
+        return ""
+    return (
+        " Confidence intervals are over participants (Wilson, with the effective number of samples), for "
+        "these classifiers. Sensitivity, specificity and areas are of a class against all others."
+    )
 
 
 def _runs(table: pd.DataFrame) -> int:

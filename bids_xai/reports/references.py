@@ -23,6 +23,29 @@ REFERENCES: dict[str, Reference] = {
         "Fewer permutations, more accurate P-values",
         "Bioinformatics", 2009, "25:i161–i168", "10.1093/bioinformatics/btp211",
     ),
+    "winkler2015": Reference(
+        "Winkler et al., 2015",
+        "Winkler, Anderson M. and Webster, Matthew A. and Vidaurre, Diego and Nichols, Thomas E. and "
+        "Smith, Stephen M.",
+        "Multi-level block permutation",
+        "NeuroImage", 2015, "123:253–268", "10.1016/j.neuroimage.2015.05.092",
+    ),
+    "snoek2019": Reference(
+        "Snoek et al., 2019", "Snoek, Lukas and Miletić, Steven and Scholte, H. Steven",
+        "How to control for confounds in decoding analyses of neuroimaging data",
+        "NeuroImage", 2019, "184:741–760", "10.1016/j.neuroimage.2018.09.074",
+    ),
+    "korn1998": Reference(
+        "Korn & Graubard, 1998", "Korn, Edward L. and Graubard, Barry I.",
+        "Confidence intervals for proportions with small expected number of positive counts estimated from "
+        "survey data",
+        "Survey Methodology", 1998, "24:193–201",
+    ),
+    "obuchowski1997": Reference(
+        "Obuchowski, 1997", "Obuchowski, Nancy A.",
+        "Nonparametric analysis of clustered ROC curve data",
+        "Biometrics", 1997, "53:567–578", "10.2307/2533958",
+    ),
     "winkler2016": Reference(
         "Winkler et al., 2016",
         "Winkler, Anderson M. and Ridgway, Gerard R. and Douaud, Gwenaëlle and Nichols, Thomas E. and "

@@ -19,6 +19,7 @@ _RAW = Applies("preproc", to=tuple(RAW_ENGINES))
 _ANTS = Applies("preproc", to=("ants",))
 _FSL = Applies("preproc", to=("fsl",))
 _GROUPED = Applies("cv", to=("kfold", "holdout"))
+_DEALT = Applies("cv", to=("kfold",))
 
 _UNSCALED = [name for name, own in {**IMPORTANCES, **EXPLANATIONS}.items() if not own.scale_has_meaning]
 
@@ -255,20 +256,30 @@ class Samples:
 class Decoding:
     """The classifier, its training and its cross-validation."""
 
-    cv: str = option(
-        "subject",
+    cv: str | None = option(
+        None,
         "what is left out: 'subject', 'run' (within each subject), 'kfold' (groups of subjects, of runs when "
         "there is one subject), 'event' (within each subject, the n-th event of every class of every run; "
-        "see --merge-events for pictures in blocks)",
+        "see --merge-events for pictures in blocks). Default: 'subject'; where each participant is of one "
+        "class, 'kfold' with folds balanced by class, for leaving out single ones lies below chance",
         str,
         choices=lambda: SPLITS,
     )
-    n_folds: int = option(
-        5,
-        "number of folds with --cv kfold, of random splits with --cv holdout",
+    n_folds: int | None = option(
+        None,
+        "number of folds with --cv kfold, of random splits with --cv holdout (default: 5; of kfold no more "
+        "than the participants of the smallest class, where each is of one)",
         int,
         minimum=1,
         applies=(_GROUPED,),
+    )
+    n_repeats: int | None = option(
+        None,
+        "how often --cv kfold deals participants to folds, at random (default: 5 where each participant is "
+        "of one class, else 1; networks: 1)",
+        int,
+        minimum=1,
+        applies=(_DEALT,),
     )
     model: str = option(
         "softmax",
@@ -351,9 +362,10 @@ class Inference:
     permute: str | None = option(
         None,
         "labels are exchanged among the events of a 'subject', of a 'run', or of those that a 'fold' leaves "
-        "out of a run, 'between' people, or among 'all' samples, as published (default: what keeps the class "
-        "counts of every fold: 'run' with --cv run, 'fold' with --cv event, 'between' where each person is "
-        "of one class, else 'subject')",
+        "out of a run, 'between' participants, as 'whole' sequences between participants with as many "
+        "sessions, or among 'all' samples, as published (default: what keeps the class counts of every fold: "
+        "'run' with --cv run, 'fold' with --cv event, 'between' where each participant is of one class, "
+        "'whole' where most are, else 'subject')",
         str,
         choices=lambda: PERMUTATIONS,
     )

@@ -20,8 +20,9 @@ def init_group_wf(
     *,
     output_dir: Path | str | None = None,
     classes: Sequence[str] = (),
-    cv: str = "subject",
-    n_folds: int = 5,
+    cv: str | None = None,
+    n_folds: int | None = None,
+    n_repeats: int | None = None,
     model: str = "softmax",
     training: Mapping[str, Any] | None = None,
     precision: str = "single",
@@ -62,8 +63,9 @@ def init_group_wf(
         Folder of the derivatives; None writes none, and leaves the results in the working folder.
     classes
         Names of the classes in their order; empty takes those of the samples, sorted.
-    cv, n_folds
-        What is left out (:func:`bids_xai.decoding.splits.make_folds`).
+    cv, n_folds, n_repeats
+        What is left out (:func:`bids_xai.decoding.splits.make_folds`); None chooses what suits the classes
+        (:func:`bids_xai.decoding.splits.natural_cv`).
     model, training
         Name of the classifier (:data:`bids_xai.models.MODELS`) and its parameters
         (:class:`bids_xai.decoding.softmax.SgdParameters`).
@@ -133,10 +135,12 @@ def init_group_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=["out_dir", "report"]), name="outputnode")
 
     collect = pe.Node(
-        CollectSamples(classes=list(classes), cv=cv, n_folds=n_folds, random_seed=random_seed),
+        CollectSamples(classes=list(classes), random_seed=random_seed),
         name="collect",
         mem_gb=memory_of(mem_gb, "collect"),
     )
+    split = {"cv": cv, "n_folds": n_folds, "n_repeats": n_repeats}
+    collect.inputs.trait_set(**{name: value for name, value in split.items() if value is not None})
     if permute is not None:
         collect.inputs.permute = permute
     if exchange_within is not None:
@@ -174,7 +178,7 @@ def init_group_wf(
     _connect_outputs(workflow, inputnode, outputnode, collect, inference, write, list(atlas))
     write.inputs.map_scale = map_scale
     origin = dict(provenance or {})
-    own = {**settings, "cv": cv, "n_folds": n_folds, "atlas": list(atlas), "map_scale": map_scale}
+    own = {**settings, **split, "atlas": list(atlas), "map_scale": map_scale}
     origin["settings"] = {**origin.get("settings", {}), **own}
     write.inputs.provenance = origin
     if output_dir is not None:

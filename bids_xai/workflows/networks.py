@@ -25,8 +25,9 @@ def init_network_wf(
     *,
     output_dir: Path | str | None = None,
     classes: Sequence[str] = (),
-    cv: str = "holdout",
-    n_folds: int = 1,
+    cv: str | None = "holdout",
+    n_folds: int | None = 1,
+    n_repeats: int | None = None,
     test_size: float = 0.2,
     test_first_session: bool = False,
     validation_size: float = 0.15,
@@ -81,8 +82,9 @@ def init_network_wf(
     classes
         Names of the classes in their order, of two the second being the positive one; empty takes those of
         the samples, sorted.
-    cv, n_folds, test_size, test_first_session, stratify
-        What is left out (:func:`bids_xai.decoding.splits.make_folds`).
+    cv, n_folds, n_repeats, test_size, test_first_session, stratify
+        What is left out (:func:`bids_xai.decoding.splits.make_folds`); cv None chooses what suits the classes
+        (:func:`bids_xai.decoding.splits.natural_cv`).
     validation_size
         Share of the training people that stops the training.
     undersample, samples_per_class
@@ -178,8 +180,6 @@ def init_network_wf(
         CollectVolumes(
             classes=list(classes),
             columns=columns,
-            cv=cv,
-            n_folds=n_folds,
             test_size=test_size,
             first_session=test_first_session,
             stratify=list(stratify),
@@ -187,7 +187,14 @@ def init_network_wf(
             n_runs=n_runs,
             n_permutations=n_permutations,
             random_seed=random_seed,
-            **_given(samples_per_class=samples_per_class, permute=permute, exchange_within=exchange_within),
+            **_given(
+                cv=cv,
+                n_folds=n_folds,
+                n_repeats=n_repeats,
+                samples_per_class=samples_per_class,
+                permute=permute,
+                exchange_within=exchange_within,
+            ),
         ),
         name="collect",
         mem_gb=memory_of(mem_gb, "collect"),
@@ -217,9 +224,7 @@ def init_network_wf(
     values = {"map_values": map_values, "shown_values": shown_as(map_values, shown_values)}
     nodes = {"mem_gb": memory_of(mem_gb, "networks"), "n_procs": omp_nthreads}
     summaries = {
-        "scores": pe.Node(
-            ScoreNetworks(cv=cv, baseline=list(baseline), random_seed=random_seed), name="scores"
-        ),
+        "scores": pe.Node(ScoreNetworks(baseline=list(baseline), random_seed=random_seed), name="scores"),
         "heatmaps": pe.Node(
             SummarizeHeatmaps(
                 explain=list(explain),
@@ -290,7 +295,8 @@ def init_network_wf(
             (regions, write, [("out_tables", "in_regions")]),
         ])  # fmt: skip
     own = {
-        "cv": cv, "n_folds": n_folds, "n_runs": n_runs, "n_permutations": n_permutations,
+        "cv": cv, "n_folds": n_folds, "n_repeats": n_repeats, "n_runs": n_runs,
+        "n_permutations": n_permutations,
         "explain": list(explain), "explain_class": explain_class, "explain_start": explain_start,
         "atlas": list(atlas), "random_seed": random_seed, **dict(training or {}),
     }  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bids_xai.bids.query import query
-from bids_xai.cli.plan import plan_group, print_plan
+from bids_xai.cli.plan import plan_group, print_plan, with_split
 from bids_xai.errors import InputError
 from bids_xai.settings import Settings, resolve
 from tests.datasets import make_anatomical_dataset, make_dataset, write_head
@@ -34,7 +34,8 @@ def test_groups_of_people(visits: Path, capsys: pytest.CaptureFixture[str]) -> N
     design, rows = plan_group(settings(), subjects, [], visits)
     assert design.classes == ("control", "patient")
     assert len(rows) == 16
-    assert len(design.folds) == 8
+    # By default four folds, each with a patient and a control, dealt five times.
+    assert [len(set(design.subjects[fold.test])) for fold in design.folds] == [2] * 20
     print_plan(settings(), subjects, [], visits, 1)
     text = capsys.readouterr().out
     assert "Labels are exchanged by: between" in text
@@ -42,17 +43,33 @@ def test_groups_of_people(visits: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "Smallest p that this design can reach: 0.05" in text
     assert "Samples: 16 of about 28594 voxels, 2 classes" in text
     assert "cannot be reached" not in text
+    assert "Cross-validation: kfold, 4 folds, dealt 5 times" in text
+    assert "A permutation changes 50 % of the labels on average" in text
+    assert "Warning" not in text
+    assert with_split(settings(), design).decoding.cv == "kfold"
+    assert with_split(settings(), design).decoding.n_repeats == 5
+
+
+def test_leaving_one_of_a_group_out_needs_asking_for_and_is_warned_of(
+    visits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subjects = query(visits, modality="T1w", target="group")
+    print_plan(settings(decoding={"cv": "subject"}), subjects, [], visits, 1)
+    text = capsys.readouterr().out
+    assert "Cross-validation: subject, 8 folds" in text
+    assert "Warning: Classes are of whole participants, and --cv subject" in text
 
 
 def test_a_design_of_few_relabelings_says_so(visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subjects = query(visits, modality="T1w", target="group")
-    few = settings(decoding={"cv": "kfold", "n_folds": 4})
-    design, _ = plan_group(few, subjects, [], visits)
-    assert [np.bincount(design.labels[fold.test]).tolist() for fold in design.folds] == [[2, 2]] * 4
-    print_plan(few, subjects, [], visits, 1)
+    kept = [item for item in subjects if item.label in ("01", "02", "03", "04")]
+    few = settings(decoding={"cv": "kfold", "n_folds": 2, "n_repeats": 1}, inference={"n_permutations": 99})
+    design, _ = plan_group(few, kept, [], visits)
+    assert [np.bincount(design.labels[fold.test]).tolist() for fold in design.folds] == [[2, 2]] * 2
+    print_plan(few, kept, [], visits, 1)
     text = capsys.readouterr().out
-    # A patient and a control of each of four folds may change places.
-    assert "Smallest p that this design can reach: 0.0625" in text
+    # Two of four people: six relabelings.
+    assert "Smallest p that this design can reach: 0.167" in text
     assert "alpha 0.05 cannot be reached: the labels of this design" in text
 
 
@@ -61,9 +78,9 @@ def test_models_are_counted_with_and_without_stopping(
 ) -> None:
     subjects = query(visits, modality="T1w", target="group")
     print_plan(settings(), subjects, [], visits, 1)
-    assert "Models: 184 (2 on the true labels, 19 permuted, 2 of the second set" in capsys.readouterr().out
+    assert "Models: 460 (2 on the true labels, 19 permuted, 2 of the second set" in capsys.readouterr().out
     print_plan(settings(inference={"stop_after_exceedances": 5}), subjects, [], visits, 1)
-    assert "Models: at most 200 (2 on the true labels, twice, 19 permuted" in capsys.readouterr().out
+    assert "Models: at most 500 (2 on the true labels, twice, 19 permuted" in capsys.readouterr().out
 
 
 def test_states_within_people_are_exchanged_within_them(visits: Path) -> None:
@@ -89,6 +106,7 @@ def test_states_within_people_are_exchanged_within_them(visits: Path) -> None:
             r"every subject has events of one class(.|\n)*--permute between",
         ),
         ({"decoding": {"cv": "kfold", "n_folds": 9}}, r"9 folds and 8 subjects"),
+        ({"decoding": {"cv": "kfold", "n_folds": 5}}, r"4 subjects of the smallest class"),
     ],
 )
 def test_designs_that_leak_or_exchange_nothing(visits: Path, sections: dict, message: str) -> None:

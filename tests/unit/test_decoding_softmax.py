@@ -185,9 +185,9 @@ def test_samples_that_decayed_to_nothing_are_left_at_zero_not_denormal():
 def test_outputs_of_one_update_are_the_softmax_however_large_the_logits(seed, scale):
     rng = np.random.default_rng(seed)
     Z0 = rng.uniform(-scale, scale, (7, 3))
-    A = np.zeros((4, 8))
+    A, start = np.zeros((4, 8)), (1.0, 1.0, np.zeros(3))
     minibatches = np.arange(7, dtype=np.int32)[None]
-    descend(np.zeros((7, 8)), True, A, Z0, np.zeros(7, np.int64), minibatches, 7.0, 0.0, 0.0, False)
+    descend(np.zeros((7, 8)), True, A, Z0, np.zeros(7, np.int64), minibatches, 7.0, 0.0, 0.0, False, start)
     outputs = np.exp(Z0 - Z0.max(axis=1, keepdims=True))
     outputs /= outputs.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(A[:2, :7].T, [1, 0] - outputs[:, :2], rtol=0, atol=1e-12)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_xai.decoding import SPLITS
-from bids_xai.decoding.splits import make_folds
+from bids_xai.decoding.splits import make_folds, natural_cv, share_within
 from bids_xai.errors import InputError
 
 CLASSES = ("face", "house", "tool")
@@ -157,7 +157,7 @@ def test_people_of_one_class_are_dealt_in_equal_shares(
     counts: list[int], n_sessions: list[int], n_folds: int, seed: int
 ) -> None:
     rows = people(dict(zip(CLASSES, counts, strict=False)), n_sessions).sample(frac=1, random_state=seed)
-    folds = make_folds("kfold", rows, codes(rows), n_folds=n_folds, seed=seed)
+    folds = make_folds("kfold", rows, codes(rows), n_folds=n_folds, n_repeats=1, seed=seed)
     assert sum(len(fold.test) for fold in folds) == len(rows)
     left_out = []
     for fold in folds:
@@ -168,17 +168,81 @@ def test_people_of_one_class_are_dealt_in_equal_shares(
         )
     shares = pd.DataFrame(left_out)
     assert (shares.max() - shares.min()).max() <= 1
-    assert shares.sum(axis=1).max() - shares.sum(axis=1).min() <= 1
+    # The same folds have the additional people of all classes: classes of equal size are so in every fold.
+    more = shares[list(CLASSES[: len(counts)])].gt(shares.min()).any(axis=1).to_numpy()
+    assert more.tolist() == sorted(more.tolist(), reverse=True)
+    if len(set(counts)) == 1:
+        assert (shares[list(CLASSES[: len(counts)])].nunique(axis=1) == 1).all()
     assert shares.sum().tolist()[: len(counts)] == counts
 
 
-def test_shares_are_dealt_by_seed() -> None:
+def test_shares_are_dealt_by_seed_and_anew_in_every_repetition() -> None:
     rows = people({"face": 8, "house": 8}, [1, 2])
-    dealt = {
-        tuple(tuple(fold.test) for fold in make_folds("kfold", rows, codes(rows), n_folds=4, seed=seed))
-        for seed in range(5)
-    }
-    assert len(dealt) == 5
+    dealt = []
+    for seed in range(3):
+        folds = make_folds("kfold", rows, codes(rows), n_folds=4, n_repeats=3, seed=seed)
+        assert [fold.repeat for fold in folds] == [0] * 4 + [1] * 4 + [2] * 4
+        assert len({fold.name for fold in folds}) == 12
+        for repeat in range(3):
+            own = [fold for fold in folds if fold.repeat == repeat]
+            assert sorted(np.concatenate([fold.test for fold in own])) == list(range(len(rows)))
+            dealt.append(tuple(tuple(fold.test) for fold in own))
+    assert len(set(dealt)) == 9
+    again = make_folds("kfold", rows, codes(rows), n_folds=4, n_repeats=1, seed=0)
+    assert tuple(tuple(fold.test) for fold in again) == dealt[0]
+
+
+@pytest.mark.parametrize(
+    ("per_class", "n_folds", "n_repeats"),
+    [({"face": 4, "house": 4}, 4, 5), ({"face": 20, "house": 9}, 5, 5), ({"face": 3, "house": 9}, 3, 5)],
+)
+def test_people_of_one_class_are_dealt_in_balanced_folds_by_default(
+    per_class: dict[str, int], n_folds: int, n_repeats: int
+) -> None:
+    rows = people(per_class, [1])
+    assert natural_cv(codes(rows), rows["subject"].to_numpy(int)) == "kfold"
+    folds = make_folds("kfold", rows, codes(rows))
+    assert len(folds) == n_folds * n_repeats
+    assert all(set(rows["class"].iloc[fold.test]) == set(per_class) for fold in folds)
+
+
+def test_people_of_all_classes_are_left_out_one_by_one_by_default() -> None:
+    rows = table(4, 2)
+    assert natural_cv(codes(rows), rows["subject"].to_numpy(int)) == "subject"
+    assert {fold.repeat for fold in make_folds("kfold", rows, codes(rows))} == {0}
+
+
+def test_folds_without_a_class_and_repetitions_of_what_is_not_dealt_are_refused() -> None:
+    rows = people({"face": 4, "house": 9}, [1])
+    with pytest.raises(
+        InputError, match=r"5 folds, and 4 subjects of the smallest(.|\n)*--n-folds 4 or fewer"
+    ):
+        make_folds("kfold", rows, codes(rows), n_folds=5)
+    with pytest.raises(InputError, match=r"--n-repeats 3 with --cv subject"):
+        make_folds("subject", rows, codes(rows), n_repeats=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("abc", min_size=1, max_size=4), min_size=2, max_size=6), st.integers(0, 9))
+def test_labels_vary_within_people_as_dealing_them_there_shows(own: list[str], seed: int) -> None:
+    labels = np.array(["abc".index(letter) for letters in own for letter in letters])
+    subjects = np.repeat(np.arange(len(own)), [len(letters) for letters in own])
+    if len(set(labels)) == 1:
+        assert share_within(labels, subjects) == 0
+        return
+    rng = np.random.default_rng(seed)
+
+    def changed(blocks: np.ndarray) -> float:
+        total = 0
+        for _ in range(300):
+            dealt = labels.copy()
+            for block in np.unique(blocks):
+                dealt[blocks == block] = rng.permutation(labels[blocks == block])
+            total += (dealt != labels).sum()
+        return total / 300 / len(labels)
+
+    expected = share_within(labels, subjects) * changed(np.zeros_like(labels))
+    assert changed(subjects) == pytest.approx(expected, abs=0.1)
 
 
 def test_leaving_one_person_out_keeps_time_points_together() -> None:

@@ -15,8 +15,10 @@ from bids_xai.errors import InputError
 from bids_xai.inference import PERMUTATIONS
 from bids_xai.inference.permutation import (
     design_p,
+    expected_change,
     natural_scheme,
     p_value,
+    permute_design,
     permute_labels,
     smallest_p,
 )
@@ -150,33 +152,19 @@ def _groups(n_people: list[int], n_sessions: list[int]) -> tuple[np.ndarray, np.
 @given(
     n_people=st.lists(st.integers(1, 6), min_size=2, max_size=3),
     n_sessions=st.lists(st.integers(1, 3), min_size=1, max_size=5),
-    n_folds=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-def test_people_exchange_their_labels(
-    n_people: list[int], n_sessions: list[int], n_folds: int, seed: int
-) -> None:
+def test_people_exchange_their_labels(n_people: list[int], n_sessions: list[int], seed: int) -> None:
     y, subjects = _groups(n_people, n_sessions)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(y))
     y, subjects = y[order], subjects[order]
     events = np.arange(len(y))
-    folds = subjects % n_folds if n_folds > 1 else None
-    try:
-        permuted = permute_labels(y, "between", subjects, events, events, rng, folds)
-    except InputError as error:
-        assert "nothing can be exchanged" in str(error)  # noqa: PT017
-        assert folds is not None
-        return
+    permuted = permute_labels(y, "between", subjects, events, events, rng)
     _, first = np.unique(subjects, return_index=True)
     for subject in np.unique(subjects):
         assert len(set(permuted[subjects == subject])) == 1
-    one_each = folds is not None and len(np.unique(folds[first])) == len(first)
-    blocks = np.zeros(len(first)) if folds is None or one_each else folds[first]
-    for block in np.unique(blocks):
-        np.testing.assert_array_equal(
-            np.sort(permuted[first][blocks == block]), np.sort(y[first][blocks == block])
-        )
+    np.testing.assert_array_equal(np.sort(permuted[first]), np.sort(y[first]))
 
 
 def test_every_relabeling_of_people_is_equally_likely() -> None:
@@ -188,16 +176,12 @@ def test_every_relabeling_of_people_is_equally_likely() -> None:
     assert ((counts - 200) ** 2 / 200).sum() < 20.5  # chi-squared, 5 degrees of freedom, p = .001
 
 
-def test_folds_of_one_person_exchange_over_everyone() -> None:
+def test_people_are_exchanged_over_all_folds() -> None:
     y, subjects = _groups([3, 3], [2])
     events = np.arange(len(y))
     codes = (subjects, events, events)
-    assert smallest_p(10**9, y, "between", *codes, folds=subjects) == pytest.approx(1 / 20)
-    assert smallest_p(10**9, y, "between", *codes) == pytest.approx(1 / 20)
-    # Within each of three folds a patient and a control may change places.
-    assert smallest_p(10**9, y, "between", *codes, folds=subjects % 3) == pytest.approx(1 / 8)
-    with pytest.raises(InputError, match=r"every fold has people of one class only(.|\n)*fewer folds"):
-        permute_labels(y, "between", *codes, np.random.default_rng(0), folds=subjects // 3)
+    for folds in (None, subjects, subjects % 3):
+        assert smallest_p(10**9, y, "between", *codes, folds=folds) == pytest.approx(1 / 20)
 
 
 def test_people_of_several_classes_exchange_nothing_between_them(rng: np.random.Generator) -> None:
@@ -215,22 +199,119 @@ def test_groups_of_people_are_exchanged_by_person(cv: str, rng: np.random.Genera
     assert natural_scheme(cv, y[order], subjects[order]) == "between"
 
 
-@settings(max_examples=20, deadline=None)
-@given(n_people=st.lists(st.integers(4, 7), min_size=2, max_size=3), seed=st.integers(0, 20))
-def test_dealt_folds_keep_their_class_counts(n_people: list[int], seed: int) -> None:
-    y, subjects = _groups(n_people, [1, 2, 3])
+def _rows(y: np.ndarray, subjects: np.ndarray) -> pd.DataFrame:
+    """Return rows of images, each of a session of its own."""
     rows = pd.DataFrame({"subject": subjects.astype(str), "class": y.astype(str)})
-    rows = rows.assign(session=np.arange(len(y)).astype(str), task="", run="", event=np.nan)
-    design, _ = make_design(rows, cv="kfold", n_folds=3, seed=seed)
-    scheme = natural_scheme("kfold", design.labels, design.subjects)
-    permuted = permute_labels(
-        design.labels, scheme, design.subjects, design.runs, design.events,
-        np.random.default_rng(seed), design.left_out,
-    )  # fmt: skip
+    return rows.assign(session=np.arange(len(y)).astype(str), task="", run="", event=np.nan)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n_people=st.lists(st.integers(4, 7), min_size=2, max_size=3),
+    cv=st.sampled_from(["kfold", "holdout", "subject"]),
+    seed=st.integers(0, 20),
+)
+def test_people_exchange_their_folds_with_their_labels(n_people: list[int], cv: str, seed: int) -> None:
+    y, subjects = _groups(n_people, [1, 2, 3])
+    design, _ = make_design(_rows(y, subjects), cv=cv, n_folds=None if cv == "subject" else 3, seed=seed)
+    labels, folds = permute_design(design, "between", np.random.default_rng(seed))
     _, first = np.unique(design.subjects, return_index=True)
-    for fold in np.unique(design.left_out):
-        own = first[design.left_out[first] == fold]
-        np.testing.assert_array_equal(np.sort(permuted[own]), np.sort(design.labels[own]))
+    assert not np.array_equal(labels, design.labels)
+
+    def counted(y: np.ndarray, part: np.ndarray) -> list[int]:
+        return np.bincount(y[np.intersect1d(first, part)], minlength=len(n_people)).tolist()
+
+    for old, new in zip(design.folds, folds, strict=True):
+        assert (old.name, old.repeat) == (new.name, new.repeat)
+        # As many people of every (permuted) class train and are tested as before, and none does both.
+        assert counted(labels, new.train) == counted(design.labels, old.train)
+        assert counted(labels, new.test) == counted(design.labels, old.test)
+        assert not set(design.subjects[new.train]) & set(design.subjects[new.test])
+        # All samples of a person go together.
+        for part in (new.train, new.test):
+            np.testing.assert_array_equal(np.isin(design.subjects, design.subjects[part]).nonzero()[0], part)
+
+
+def test_folds_that_nobody_exchanges_stay(rng: np.random.Generator) -> None:
+    y, subjects = _groups([4, 4], [2])
+    design, _ = make_design(_rows(y, subjects), cv="kfold", n_folds=2)
+    for old, new in zip(design.folds, design.moved_folds(np.arange(8)), strict=True):
+        np.testing.assert_array_equal(old.train, new.train)
+        np.testing.assert_array_equal(old.test, new.test)
+    assert permute_design(design, "all", rng)[1] is design.folds
+
+
+def test_holdout_tests_first_sessions_of_those_who_take_the_place() -> None:
+    y, subjects = _groups([4, 4], [2])
+    options = {"first_session": True, "test_size": 0.5}
+    design, _ = make_design(_rows(y, subjects), cv="holdout", n_folds=2, split_options=options)
+    _, folds = permute_design(design, "between", np.random.default_rng(1))
+    for fold in folds:
+        assert len(fold.test) == 4
+        assert set(fold.test) < set(range(0, 16, 2))
+
+
+def _sessions(sequences: list[str]) -> tuple[np.ndarray, ...]:
+    """Return labels, subjects, runs, events of people with a letter per session."""
+    subjects = np.repeat(np.arange(len(sequences)), [len(own) for own in sequences])
+    y = np.array(["AB".index(letter) for own in sequences for letter in own])
+    return y, subjects, np.arange(len(y)), np.arange(len(y))
+
+
+def test_whole_sequences_are_exchanged_between_people_with_as_many_sessions() -> None:
+    y, *codes = _sessions(["AA", "AB", "BB", "AAB", "ABB", "B"])
+    rng = np.random.default_rng(0)
+    draws = {tuple(permute_labels(y, "whole", *codes, rng)) for _ in range(400)}
+    # Three sequences of two sessions, two of three: 3! x 2! relabelings.
+    assert len(draws) == 12
+    assert design_p(y, "whole", *codes) == pytest.approx(1 / 12)
+    for drawn in draws:
+        own = ["".join("AB"[label] for label in np.array(drawn)[codes[0] == person]) for person in range(6)]
+        assert sorted(own[:3]) == ["AA", "AB", "BB"]
+        assert sorted(own[3:5]) == ["AAB", "ABB"]
+        assert own[5] == "B"
+
+
+def test_sequences_go_by_the_order_of_sessions_and_of_events_within_them() -> None:
+    y, subjects = np.array([0, 1, 1, 1, 0, 0]), np.array([0, 0, 0, 1, 1, 1])
+    runs = np.array([0, 0, 1, 2, 3, 3])
+    # Two events in one run and one in another are not as one and two.
+    with pytest.raises(InputError, match="nothing can be exchanged"):
+        permute_labels(y, "whole", subjects, runs, np.arange(6), np.random.default_rng(0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.text("AB", min_size=1, max_size=3), min_size=2, max_size=6),
+    st.sampled_from(["whole", "subject", "all"]),
+)
+def test_the_expected_change_is_the_mean_over_permutations(sequences: list[str], scheme: str) -> None:
+    y, *codes = _sessions(sequences)
+    try:
+        rng = np.random.default_rng(0)
+        changed = [(permute_labels(y, scheme, *codes, rng) != y).mean() for _ in range(2000)]
+    except InputError:
+        assert expected_change(y, scheme, *codes) == pytest.approx(0)
+        return
+    assert expected_change(y, scheme, *codes) == pytest.approx(np.mean(changed), abs=0.04)
+
+
+def test_an_exchange_that_changes_labels_is_chosen() -> None:
+    # The issue's example: 28 of 40 people never change.
+    y, *codes = _sessions(["AA"] * 14 + ["BB"] * 14 + ["AB"] * 12)
+    assert natural_scheme("kfold", y, codes[0]) == "whole"
+    assert natural_scheme("subject", y, codes[0]) == "whole"
+    # Within people, only those who change can: half of their labels; 2/7 of people have the same sequence.
+    assert expected_change(y, "subject", *codes) == pytest.approx(0.3 * 0.5)
+    assert expected_change(y, "whole", *codes) > 0.42
+    # Where all but a few change, labels are exchanged within people.
+    y, *codes = _sessions(["AB"] * 18 + ["AA", "BB"])
+    assert natural_scheme("subject", y, codes[0]) == "subject"
+
+
+def test_runs_of_one_subject_keep_their_class_counts_in_folds_of_runs() -> None:
+    y, subjects, *_ = _design(n_subjects=1)
+    assert natural_scheme("kfold", y, subjects) == "run"
 
 
 @settings(max_examples=40)
@@ -268,5 +349,5 @@ def test_blocks_that_split_a_unit_or_leave_nothing_to_exchange_are_refused() -> 
     codes, rng = (subjects, np.arange(len(y)), np.arange(len(y))), np.random.default_rng(0)
     with pytest.raises(InputError, match=r"one person are of different levels(.|\n)*such as a site"):
         permute_labels(y, "between", *codes, rng, None, np.arange(len(y)) % 2)
-    with pytest.raises(InputError, match=r"every fold and level of(.|\n)*leave out --exchange-within"):
+    with pytest.raises(InputError, match=r"every level of(.|\n)*leave out --exchange-within"):
         permute_labels(y, "between", *codes, rng, None, y)
