@@ -75,7 +75,7 @@ def test_permuted_labels_stay_within_the_column() -> None:
     ]  # fmt: skip
     design, _ = make_design(pd.DataFrame(rows), exchange_within="half")
     chunk = RunChunk(stage="null", start=0, stop=20, permute="all")
-    labels, _ = chunk._draw(design)
+    labels, _, _ = chunk._draw(design)
     assert len(np.unique(labels, axis=0)) == 20
     for half in (0, 1):
         assert (labels[:, design.blocks == half].sum(axis=1) == 8).all()

@@ -62,7 +62,7 @@ def test_leaving_one_of_a_group_out_needs_asking_for_and_is_warned_of(
 
 def test_a_design_of_few_relabelings_says_so(visits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subjects = query(visits, modality="T1w", target="group")
-    kept = [item for item in subjects if item.label in ("01", "02", "03", "04")]
+    kept = [item for item in subjects if item.subject in ("01", "02", "03", "04")]
     few = settings(decoding={"cv": "kfold", "n_folds": 2, "n_repeats": 1}, inference={"n_permutations": 99})
     design, _ = plan_group(few, kept, [], visits)
     assert [np.bincount(design.labels[fold.test]).tolist() for fold in design.folds] == [[2, 2]] * 2

@@ -48,7 +48,7 @@ def test_every_person_is_compared_with_the_own_permutations(runs):
             "mean": accuracy(real[:, number]).mean(), "sd": accuracy(real[:, number]).std(ddof=1),
             "null_mean": own.mean(), "null_sd": own.std(ddof=1), "null_max": own.max(),
             "null_low": np.quantile(own, 0.025), "null_high": np.quantile(own, 0.975),
-            "p": p_value(accuracy(real[:, number]).mean(), own), "chance": 1 / 3, "n_permutations": 299,
+            "p": p_value(accuracy(real[:, number]).mean(), own), "chance": own.mean(), "n_permutations": 299,
         }  # fmt: skip
         np.testing.assert_allclose(table.loc[name, list(expected)].astype(float), list(expected.values()))
     assert set(table["p_by"]) == {"counted"}
