@@ -84,8 +84,8 @@ def test_intervals_of_one_sample_per_person_are_wilsons(right: int) -> None:
         *run_of(labels, logits, np.arange(32), [Fold("", [], np.arange(32))]), samples, CLASSES[:2]
     ).set_index(["metric", "class"])
     for (metric, name), k, n in (
-        (("accuracy", "all"), right + 12, 32), (("sensitivity", "a"), right, 20), (("sensitivity", "b"), 12, 12),
-        (("specificity", "b"), right, 20),
+        (("accuracy", "all"), right + 12, 32), (("sensitivity", "a"), right, 20),
+        (("sensitivity", "b"), 12, 12), (("specificity", "b"), right, 20),
     ):  # fmt: skip
         expected = stats.binomtest(k, n).proportion_ci(method="wilson")
         assert found.loc[(metric, name)].tolist() == pytest.approx([expected.low, expected.high])
@@ -134,7 +134,7 @@ def test_scores_are_compared_with_those_of_permuted_labels(rng: np.random.Genera
 
     def runs(n: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
         # What leans to the larger class has an accuracy above one half, and a balanced accuracy of it.
-        found = [run_of(labels, predicted(rng, labels, gain) + [2, 0], subjects, folds) for _ in range(n)]
+        found = [run_of(labels, predicted(rng, labels, gain) + np.array([2, 0]), subjects, folds) for _ in range(n)]
         return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
     real, null = runs(5, 1.5), runs(99, 0.0)
