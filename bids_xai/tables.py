@@ -255,6 +255,11 @@ def number(cell: str) -> float:
     return value if cell.isascii() and "_" not in cell else math.nan
 
 
+def alike_text(levels: Iterable[str]) -> str:
+    """Return the groups of :func:`alike` as a text, empty if there are none."""
+    return "; ".join(" and ".join(map(repr, group)) for group in alike(map(str, levels)))
+
+
 def typed(cells: Sequence[str]) -> list[float] | list[str]:
     """Return cells as numbers where all are, and none is written as labels are (``01``); else as they are."""
     values = [number(cell) for cell in cells]

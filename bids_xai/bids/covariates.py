@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pandas as pd
 
 from bids_xai.bids.targets import read_levels
 from bids_xai.errors import InputError
-from bids_xai.tables import is_missing, typed
+from bids_xai.tables import alike_text, is_missing, typed
+
+LOGGER = logging.getLogger("bids_xai.bids")
 
 
 def column_of(spec: str) -> str:
@@ -56,5 +59,8 @@ def with_covariates(rows: pd.DataFrame, participants: Path | None, columns: Sequ
                 "add it, or leave those people out with --participant-label",
             )
         added[name] = typed([levels[f"sub-{subject}"] for subject in people])
+        apart = alike_text(map(str, added[name]))
+        if apart:
+            LOGGER.warning("The column %r of %s has different levels %s.", name, participants, apart)
     of_people = pd.DataFrame(added, index=people)
     return rows.assign(**{name: rows["subject"].map(of_people[name]).to_numpy() for name in wanted})

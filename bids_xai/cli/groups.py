@@ -122,6 +122,7 @@ def provenance(request: Request) -> dict[str, Any]:
         "bids_dir": str(request.bids_dir),
         "derivatives": [str(path.absolute()) for path in request.settings.selection.derivatives],
         "settings": request.settings.flat(),
+        "warnings": list(request.warnings),
         # A study runs its variants one by one.
         "preset_departures": [name for name in departures(request.settings) if name != "registration_study"],
     }

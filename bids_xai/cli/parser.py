@@ -34,7 +34,7 @@ _KINDS = (SOFTMAX, NETWORKS, BOLD, ANATOMICAL)
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of the command line asks for."""
+    """What one call of the command line asks for; ``warnings`` is what was found odd in the input."""
 
     bids_dir: Path
     output_dir: Path
@@ -45,6 +45,7 @@ class Request:
     boilerplate_only: bool = False
     verbosity: int = 0
     asked: Mapping[str, Layer] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def check_used(self, *, warn: bool = True) -> None:
         """Refuse options that what was chosen does not use; those of a preset are named in a warning.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from bids_xai.bids.anatomical import anatomical_classes
 from bids_xai.bids.events import resolve_classes
+from bids_xai.bids.exchange import OF_ROWS
 from bids_xai.bids.filters import read_filter_file
 from bids_xai.bids.query import SubjectRecord, query
 from bids_xai.bids.results import find_samples
@@ -18,6 +20,9 @@ from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, save_template, template_grid
 from bids_xai.settings import Settings
 from bids_xai.settings.sections import Preprocessing
+from bids_xai.tables import alike_text
+
+LOGGER = logging.getLogger("bids_xai.bids")
 
 
 def query_dataset(bids_dir: Path, settings: Settings, output_dir: Path | None = None) -> list[SubjectRecord]:
@@ -53,7 +58,12 @@ def query_dataset(bids_dir: Path, settings: Settings, output_dir: Path | None = 
     )
     if settings.inference.exchange_within is not None:
         # A column that is missing is missed now, not by the last node.
-        expected_rows(settings, subjects, bids_dir)
+        _, rows = expected_rows(settings, subjects, bids_dir)
+        column = settings.inference.exchange_within.rpartition(":")[2]
+        # Labels of the data set are what they are.
+        alike = None if column in OF_ROWS else alike_text(rows[column])
+        if alike:
+            LOGGER.warning("--exchange-within %s: these are different blocks: %s.", column, alike)
     return subjects
 
 

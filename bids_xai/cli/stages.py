@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def execute(request: Request) -> int:
         refuse_while_running(execution.work_dir.absolute() / APP_FOLDER)
         # Reading the input may leave a mask there.
         empty_work_dir(execution.work_dir)
-    request, subjects, found = _check_input(request)
+    with _warnings_of_input() as warnings:
+        request, subjects, found = _check_input(request)
+    request = replace(request, warnings=tuple(dict.fromkeys(warnings)))
     settings = request.settings
     warn_of_excess(settings.execution)
     if request.dry_run:
@@ -109,6 +112,20 @@ def _run_levels(request: Request, subjects: list[SubjectRecord]) -> int:
         run = run_networks if settings.is_network else run_group
         failures |= run(request, failed_subjects=sorted(failures))
     return _finish(request, failures)
+
+
+@contextmanager
+def _warnings_of_input() -> Iterator[list[str]]:
+    """Collect what is logged as a warning while the input is read: the results name it."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("bids_xai.bids")
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
 
 
 def _variants(request: Request) -> list[Request]:

@@ -143,3 +143,19 @@ def test_names_of_classes_reach_the_reports_as_they_are(
     page = (bids.parent / "out" / "group.html").read_text(encoding="utf-8")
     assert "<b>" not in page
     assert "_#1 $\\frac{$" in page
+
+
+def test_what_was_left_out_is_in_the_results(bids: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edited(FIRST, lambda text: text + "99\t4\thouse\n")(bids)
+    edited(
+        EVENTS,
+        lambda text: text.replace("\n", "\tsite\n", 1).replace("\n", "\t1\n").replace("\tsite\t1", "\tsite"),
+    )(bids)
+    edited(RUN_2, lambda text: text.replace("\t1\n", "\t1.0\n"))(bids)
+    out, mask = bids.parent / "out", write_mask(bids.parent / "mask.nii.gz")
+    words = ["participant", "group", *QUICK, "-w", str(bids.parent / "w"), "--mask", str(mask)]
+    assert main([str(bids), str(out), *words, "--exchange-within", "site", "--skip-bids-validation"]) == 0
+    warnings = json.loads((out / "group" / "results.json").read_text())["warnings"]
+    assert sum("Left out: 1 of 11 events" in text for text in warnings) == 1
+    assert any("different blocks: '1' and '1.0'" in text for text in warnings)
+    assert "Left out: 1 of 11 events" in (out / "group.html").read_text(encoding="utf-8")
