@@ -253,3 +253,17 @@ def test_a_kept_database_that_does_not_know_a_new_file_is_made_anew(bids, tmp_pa
     (folder / "sub-03_task-look_run-1_bold.nii.gz").unlink()
     (folder / "sub-03_task-look_run-1_events.tsv").unlink()
     assert counts(query(bids, database_dir=database))[-1] == ("03", "2")
+
+
+def test_query_and_plan_read_every_table_once(bids, tmp_path, monkeypatch):
+    from bids_xai.cli.parser import parse
+    from bids_xai.cli.participants import query_dataset
+    from bids_xai.cli.plan import plan_group
+    from bids_xai.cli.target import complete
+
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda self, get=Path.read_bytes: read.append(self) or get(self))
+    request = parse([str(bids), str(tmp_path / "out"), "participant", "group", "--preproc", "none"])
+    settings = complete(request.settings)
+    plan_group(settings, query_dataset(bids, settings), [], bids)
+    assert sorted(path for path in read if path.suffix == ".tsv") == events_of(bids)
