@@ -70,7 +70,10 @@ def clean_run(
             "leave out --high-pass or --high-pass-sigma",
         )
     n_volumes = data.shape[0]
-    nuisance = None if confounds is None else finite_confounds(confounds, n_volumes)
+    nuisance = None
+    # A wildcard may match no column of a run.
+    if confounds is not None and confounds.shape[1:] != (0,):
+        nuisance = finite_confounds(confounds, n_volumes)
     residual_maker = None
     if high_pass_sigma:
         residual_maker = np.eye(n_volumes) - line_smoother(n_volumes, high_pass_sigma)

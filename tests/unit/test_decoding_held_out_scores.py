@@ -134,7 +134,9 @@ def test_scores_are_compared_with_those_of_permuted_labels(rng: np.random.Genera
 
     def runs(n: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
         # What leans to the larger class has an accuracy above one half, and a balanced accuracy of it.
-        found = [run_of(labels, predicted(rng, labels, gain) + np.array([2, 0]), subjects, folds) for _ in range(n)]
+        found = [
+            run_of(labels, predicted(rng, labels, gain) + np.array([2, 0]), subjects, folds) for _ in range(n)
+        ]
         return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
     real, null = runs(5, 1.5), runs(99, 0.0)

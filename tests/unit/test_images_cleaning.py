@@ -87,6 +87,14 @@ def test_voxel_that_is_a_confound_is_zero(run):
     assert (clean_run(run, 2.0, confounds=run[:, 5])[:, 5] == 0).all()
 
 
+def test_no_column_of_confounds_removes_nothing(run):
+    empty = np.empty((len(run), 0))
+    for options in ({"high_pass": 1 / 128}, {"high_pass_sigma": 10.0}, {}):
+        np.testing.assert_array_equal(
+            clean_run(run, 2.0, confounds=empty, **options), clean_run(run, 2.0, **options)
+        )
+
+
 def test_missing_first_row_of_confounds_is_zero(run):
     confounds = np.random.default_rng(1).normal(size=(60, 2))
     confounds[0, 1] = np.nan
