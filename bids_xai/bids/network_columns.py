@@ -48,6 +48,9 @@ _COLUMNS: dict[str, dict[str, Any]] = {
         "sd": "Standard deviation over the trainings",
         "se": "Standard error over the trainings",
         "n_runs": "Number of trainings",
+        "ci_low": "Lower end of the 95 % confidence interval of the mean over participants (Wilson, with the "
+        "effective number of samples)",
+        "ci_high": "Upper end of the interval",
         **_NULL,
     },
     "roc": {

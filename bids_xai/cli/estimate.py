@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import nibabel as nb
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from bids_xai.attribution.runs import run_repetitions
+from bids_xai.bids.results import SampleSet
 from bids_xai.cli.plugins import device_here
-from bids_xai.decoding.basis import Basis, aligned, aligned_zeros, is_dual
+from bids_xai.decoding.basis import Basis, aligned, aligned_zeros, is_dual, training_basis
 from bids_xai.decoding.descent import Trainer, trainer
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.softmax import SgdParameters
+from bids_xai.images import masking
+from bids_xai.images.stacking import stack_samples, varying_voxels
 from bids_xai.inference.null import kept_values
 from bids_xai.inference.reproducibility import ExceedanceCounter
 from bids_xai.settings import Settings
@@ -25,6 +29,8 @@ _VOXELS = (512, 4096)
 _FOLDS = 2
 _TRIALS = 3
 _MEASURED_SECONDS = 0.06
+# Samples times voxels that are read to train a fold: a second or two.
+_MOST_VALUES = 20_000_000
 # Measured on two cores of 2024; the rest of the run is short against the trainings unless these are few.
 _START_SECONDS = 5.0  # the program and its workers: interpreters and libraries
 _NODE_SECONDS = 0.15  # nipype's files and queue
@@ -114,6 +120,67 @@ def _seconds_of_updates(trial: _Trial, fixed: float, settings: Settings) -> floa
         if elapsed > _MEASURED_SECONDS or n == wanted:
             return elapsed * wanted / n
         n = min(n * 4, wanted)
+
+
+def trained_falls(
+    settings: Settings, design: Design, found: Sequence[SampleSet], kept: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Train one fold of the samples that are written, and return what its second half gained.
+
+    What convergence depends on is in the samples: of those that are not yet written nothing is known, and
+    many take long to read. Few voxels converge slowest.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    design
+        Labels and folds.
+    found
+        Samples that are written; empty if there are none.
+    kept
+        Numbers of the samples of the design among them.
+
+    Returns
+    -------
+    array
+        See :func:`bids_xai.decoding.convergence.late_falls`; empty where it is not known.
+    """
+    if not found:
+        return np.zeros(0)
+    masks = [nb.load(item.mask) for item in found]
+    mask = masking.intersect(masks)
+    images = [nb.load(item.samples) for item in found]
+    n_rows = sum(image.shape[3] for image in images)
+    if n_rows * int(np.asarray(mask.dataobj).sum()) > _MOST_VALUES:
+        return np.zeros(0)
+    mask = varying_voxels(images, mask)
+    n_voxels = int(np.asarray(mask.dataobj).sum())
+    X = np.empty((len(design.labels), n_voxels), dtype=np.float32)
+    stack_samples(images, mask, kept, out=X)
+    decoding = settings.decoding
+    parameters = SgdParameters(
+        learning_rate=decoding.learning_rate,
+        batch_size=decoding.batch_size,
+        n_updates=decoding.n_updates,
+        l2=decoding.l2,
+        clip=decoding.clip,
+        bias=decoding.bias,
+    )
+    with threadpool_limits(1, user_api="blas"):
+        (result,) = run_repetitions(
+            X,
+            training_basis(X),
+            design.labels[None],
+            design.subjects,
+            design.folds[:1],
+            len(design.classes),
+            seeds=[np.random.SeedSequence(decoding.random_seed)],
+            parameters=parameters,
+            methods=[],
+            trainer=trainer("cpu"),
+        )
+    return result.falls
 
 
 class _Trial:

@@ -18,10 +18,11 @@ from bids_xai.bids.exchange import parse_exchange_within, with_blocks
 from bids_xai.bids.names import check_file_names
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
-from bids_xai.cli.estimate import Size, estimate_seconds
+from bids_xai.cli.estimate import Size, estimate_seconds, trained_falls
 from bids_xai.cli.memory import check_group_memory, group_memory, largest
 from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import grid_name, needs_template
+from bids_xai.decoding.convergence import convergence_warning
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
@@ -143,6 +144,8 @@ def print_plan(
         elif smallest > alpha:
             print(f"  alpha {alpha:g} cannot be reached: the labels of this design have too few permutations")
     print_warnings(design, scheme)
+    for warning in convergence_warning(trained_falls(settings, design, found, rows.index.to_numpy())):
+        print(f"Warning: {warning}")
     memory = group_memory(settings, design, n_voxels, Resources(n_procs, memory_gb))
     node = largest(memory.gb)
     print(

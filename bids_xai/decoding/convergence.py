@@ -23,6 +23,8 @@ from bids_xai.decoding.splits import Fold
 # In voxels of Haxby et al. (2001) after 10 000 updates: 530 of a slice .015, where a linear SVC does as well;
 # 129 of 25 mm .08, where ten times as many updates still gain .04.
 CONVERGED = 0.02
+# Share of trainings that may be unfinished before it is said.
+_SOME = 0.05
 
 
 def late_falls(
@@ -64,6 +66,19 @@ def late_falls(
 def has_converged(falls: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Return which trainings have converged (:func:`late_falls`)."""
     return np.asarray(np.isfinite(falls) & (falls <= CONVERGED))
+
+
+def convergence_warning(falls: npt.NDArray[np.float64]) -> list[str]:
+    """Return what is to be known of trainings that have not converged; empty if few or none are known."""
+    if not falls.size or (share := 1 - has_converged(falls).mean()) <= _SOME:
+        return []
+    return [
+        f"{100 * share:.0f} % of the trainings on the true labels had not converged: the second half of "
+        f"their updates still lowered the training loss, by {100 * np.median(falls):.2g} % (median) of that "
+        f"of a layer that knows nothing (up to {100 * CONVERGED:g} % counts as converged). Accuracy and maps "
+        "may be those of a classifier half trained: raise --n-updates, or --learning-rate if it is small for "
+        "these samples."
+    ]
 
 
 def _losses(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from bids_xai.decoding.design import Design
 from bids_xai.decoding.splits import Fold
 
 Floats = npt.NDArray[np.float64]
@@ -133,6 +134,14 @@ def held_out_scores(confusions: npt.NDArray, placed: npt.NDArray, classes: Seque
             ("auc", name, area[:, c]),
         ]
     return pd.DataFrame(rows, columns=["metric", "class", "values"])
+
+
+def tested_samples(design: Design) -> Counts:
+    """Return how many different samples of every class are left out, shape (n_people, n_classes)."""
+    tested = np.unique(np.concatenate([fold.test for fold in design.folds]))
+    samples = np.zeros((len(design.people), len(design.classes)), dtype=np.int64)
+    np.add.at(samples, (design.subjects[tested], design.labels[tested]), 1)
+    return samples
 
 
 def score_intervals(

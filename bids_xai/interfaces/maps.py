@@ -7,7 +7,6 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -20,8 +19,9 @@ from nipype.interfaces.base import (
 
 from bids_xai.atlases.regions import labels_on_grid, region_table
 from bids_xai.atlases.sources import load_atlas
-from bids_xai.decoding.convergence import CONVERGED, has_converged
+from bids_xai.decoding.convergence import convergence_warning, has_converged
 from bids_xai.decoding.design import Design
+from bids_xai.decoding.held_out_scores import tested_samples
 from bids_xai.inference.accuracy import why_no_prevalence
 from bids_xai.inference.chunks import load_chunk, save_chunk
 from bids_xai.inference.design_checks import design_warnings, unbalances_folds
@@ -36,8 +36,6 @@ from bids_xai.tables import write_frame
 
 # Stage of the seeds of what is drawn here; those of the trainings are 0, 1, 2.
 _POPULATION = 3
-# Share of trainings that may be unfinished before it is said.
-_SOME = 0.05
 
 
 class UnivariateMaps(SimpleInterface):
@@ -147,7 +145,7 @@ class Summarize(SimpleInterface):
                 "n_null": 0 if second is None else len(second),
                 "tail_fit": inputs.tail_fit,
                 "no_prevalence": reason,
-                "warnings": [*design_warnings(design, inputs.permute), *_not_converged(falls)],
+                "warnings": [*design_warnings(design, inputs.permute), *convergence_warning(falls)],
                 "chance": chance,
                 "chance_of": "permuted labels",
                 "not_converged": unconverged,
@@ -160,32 +158,15 @@ class Summarize(SimpleInterface):
     def _score_tests(self, design: Design, accuracies: pd.DataFrame) -> pd.DataFrame:
         """Return all scores; permuting may have stopped by the accuracy, whose p accounts for it."""
         real, null = (load_chunk(path) for path in (self.inputs.in_real, self.inputs.in_null))
-        tested = np.unique(np.concatenate([fold.test for fold in design.folds]))
-        samples = np.zeros((len(design.people), len(design.classes)), dtype=np.int64)
-        np.add.at(samples, (design.subjects[tested], design.labels[tested]), 1)
         table = held_out_tests(
             (real["confusions"].astype(np.int64), real["placements"]),
             (null["confusions"].astype(np.int64), null["placements"]),
-            samples,
+            tested_samples(design),
             design.classes,
         )
         of_all = accuracies["scope"] == "all"
         table.loc[table["metric"] == "accuracy", "p"] = float(accuracies.loc[of_all, "p"].iloc[0])
         return table
-
-
-def _not_converged(falls: npt.NDArray[np.float64]) -> list[str]:
-    """Return what is to be known of trainings on the true labels that have not converged."""
-    share = 1 - has_converged(falls).mean()
-    if share <= _SOME:
-        return []
-    return [
-        f"{100 * share:.0f} % of the trainings on the true labels had not converged: the second half of "
-        f"their updates still lowered the training loss, by {100 * np.median(falls):.2g} % (median) of that "
-        f"of a layer that knows nothing (up to {100 * CONVERGED:g} % counts as converged). Accuracy and maps "
-        "may be those of a classifier half trained: raise --n-updates, or --learning-rate if it is small for "
-        "these samples."
-    ]
 
 
 def _null(path: str, ledger: str, thresholds: str, kept: Path | None) -> Null:

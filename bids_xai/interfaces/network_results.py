@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from bids_xai.decoding.baselines import baseline_probabilities
 from bids_xai.decoding.design import ALL_CLASSES, Design
+from bids_xai.decoding.held_out_scores import placements, score_intervals, tested_samples
 from bids_xai.decoding.network_scores import roc_table, score_table, summarise
+from bids_xai.decoding.scores import confusion_counts
 from bids_xai.inference.networks import score_tests
 from bids_xai.inference.permutation import smallest_p
 from bids_xai.tables import read_frame, write_frame
@@ -68,6 +71,7 @@ class ScoreNetworks(SimpleInterface):
         n_permutations = len(null) // len(design.folds)
         smallest = smallest_p(n_permutations, design.labels, inputs.permute, *design.exchange_codes)
         tests = _tests(_named(summarise(scores)), null_scores, smallest)
+        tests = tests.merge(network_intervals(real, design), on=["metric", "class"], how="left")
         others = (
             [self._baseline(name, design) for name in inputs.baseline] if isdefined(inputs.baseline) else []
         )
@@ -94,6 +98,47 @@ class ScoreNetworks(SimpleInterface):
             found = baseline_probabilities(name, X, design, seed=inputs.random_seed)
         pairs = [(design.labels[fold.test], own) for fold, own in zip(design.folds, found, strict=True)]
         return _named(score_table(_pooled(pairs, design), design.classes)).assign(model=name)
+
+
+def network_intervals(tables: Sequence[pd.DataFrame], design: Design) -> pd.DataFrame:
+    """Return the confidence intervals of the mean scores over people.
+
+    Parameters
+    ----------
+    tables, design
+        As in :func:`scored_units`.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``metric, class, ci_low, ci_high``, of
+        :func:`bids_xai.decoding.held_out_scores.score_intervals`.
+    """
+    columns = [f"probability_{name}" for name in design.classes]
+    n_folds, n_classes, n_people = len(design.folds), len(design.classes), len(design.people)
+    confusions, placed = [], []
+    for start in range(0, len(tables), n_folds):
+        own = tables[start : start + n_folds]
+        tests = [table["sample"].to_numpy(np.int64) for table in own]
+        probabilities = [table[columns].to_numpy(np.float64) for table in own]
+        tested = np.concatenate(tests)
+        said = np.concatenate(probabilities).argmax(axis=1)
+        confusions.append(
+            confusion_counts(design.labels[tested], said, n_classes, design.subjects[tested], n_people)
+        )
+        folds = [replace(fold, test=test) for fold, test in zip(design.folds, tests, strict=True)]
+        # Logarithms of probabilities are logits.
+        logits = [np.log(np.maximum(values, np.finfo(float).tiny)) for values in probabilities]
+        placed.append(placements(design.labels, logits, design.subjects, folds))
+    found = score_intervals(np.stack(confusions), np.stack(placed), tested_samples(design), design.classes)
+    recalls = found[found["metric"] == "sensitivity"].assign(metric="recall")
+    if n_classes == 2:
+        # Of two classes the second is the positive one, whose sensitivity and specificity are given.
+        positive = (found["class"] == design.classes[1]) & (found["metric"] != "auc")
+        of_all = found[positive].assign(**{"class": "all"})
+        found = pd.concat([found[(found["class"] == "all") | (found["metric"] == "auc")], of_all])
+    both = pd.concat([found, recalls], ignore_index=True)
+    return both.rename(columns={"low": "ci_low", "high": "ci_high"})
 
 
 def scored_units(tables: Sequence[pd.DataFrame], design: Design) -> Predictions:

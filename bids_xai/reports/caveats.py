@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bids_xai.reports.caveats_networks import network_caveats
+from bids_xai.reports.caveats_networks import network_caveats, on_groups
 from bids_xai.reports.html import number
 from bids_xai.reports.results import Results
 from bids_xai.reports.verdict import verdict
@@ -63,6 +63,7 @@ def caveats(results: Results) -> list[str]:
             "Held-out events come from the runs that the classifier was trained on: the accuracy is that of "
             "other events of the same runs, and says nothing of other runs or people."
         )
+    notes += on_groups(results)
     if "LRP-W2" in results.methods:
         notes.append(
             "Relevance by LRP-W2 sums to the output of the class: where the classifier succeeds, all voxels "

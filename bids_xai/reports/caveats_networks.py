@@ -11,6 +11,7 @@ from bids_xai.reports.results import Results
 _GUIDED = ("guided-backprop", "guided-grad-cam")
 _CAM = ("grad-cam", "guided-grad-cam")
 _OCCLUSION = ("occlusion", "region-occlusion")
+_OF_PEOPLE = ("between", "whole")
 _LEAKY_WORDS = ("leak", "volume", "sample")
 
 
@@ -41,6 +42,7 @@ def network_caveats(results: Results) -> list[str]:
         *_on_methods(method_names(results)),
         *_on_statistics(results),
         *_on_split(results),
+        *on_groups(results),
     ]
 
 
@@ -144,6 +146,25 @@ def _on_statistics(results: Results) -> list[str]:
             f"{levels}."
         )
     return notes
+
+
+def on_groups(results: Results) -> list[str]:
+    """Return what is to be known of groups of participants, and of those that were chosen to be alike."""
+    undersampled = results.settings.get("undersample")
+    if undersampled:
+        return [
+            f"Participants were left out until {listed(list(undersampled))} were balanced over the classes "
+            "(--undersample). Choosing participants after the fact makes scores optimistic: those who are "
+            "left out are often those whom the classifier would have got wrong [@snoek2019]."
+        ]
+    if results.manifest.get("permute") not in _OF_PEOPLE:
+        return []
+    return [
+        "Groups of participants may differ in more than their class, such as age, sex, site or head motion, "
+        "and the classifier uses what tells them apart. Choosing participants after the fact so that they "
+        "differ no more (counterbalancing) makes scores optimistic [@snoek2019]; --exchange-within a column "
+        "such as the site keeps p-values valid."
+    ]
 
 
 def _on_split(results: Results) -> list[str]:

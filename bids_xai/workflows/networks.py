@@ -296,6 +296,7 @@ def init_network_wf(
         ])  # fmt: skip
     own = {
         "cv": cv, "n_folds": n_folds, "n_repeats": n_repeats, "n_runs": n_runs,
+        "undersample": list(undersample),
         "n_permutations": n_permutations,
         "explain": list(explain), "explain_class": explain_class, "explain_start": explain_start,
         "atlas": list(atlas), "random_seed": random_seed, **dict(training or {}),

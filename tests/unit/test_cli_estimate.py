@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
 
+from bids_xai.bids.results import SampleSet
 from bids_xai.cli import estimate
-from bids_xai.cli.estimate import Size, estimate_seconds, measure_repetition
+from bids_xai.cli.estimate import Size, estimate_seconds, measure_repetition, trained_falls
+from bids_xai.decoding.convergence import convergence_warning
 from bids_xai.decoding.design import make_design
 from bids_xai.settings import Settings, resolve
 
@@ -65,3 +69,26 @@ def test_stages_are_shared_by_the_processors(
     n_procs: int, sections: dict[str, dict[str, Any]], seconds: float
 ) -> None:
     assert estimate_seconds(settings(**sections), size(50, n_procs)) == pytest.approx(seconds, abs=0.1)
+
+
+def test_written_samples_tell_whether_training_will_converge(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    nb.save(nb.Nifti1Image(np.ones((4, 5, 1), np.uint8), np.eye(4)), tmp_path / "mask.nii.gz")
+    found, rows = [], []
+    for subject in "123":
+        labels = np.arange(60) % 4
+        x = rng.standard_normal((20, 60)) + 0.5 * rng.standard_normal((20, 4))[:, labels]
+        x += 3 * rng.standard_normal((20, 2)) @ rng.standard_normal((2, 60))
+        path = tmp_path / f"{subject}.nii.gz"
+        nb.save(nb.Nifti1Image(x.reshape(4, 5, 1, 60).astype(np.float32), np.eye(4)), path)
+        found.append(SampleSet(path, path, tmp_path / "mask.nii.gz", subject, "", "x", "1", {}))
+        own = {"subject": subject, "session": "", "task": "x", "run": "1", "event": range(60)}
+        rows.append(pd.DataFrame({**own, "class": [f"c{label}" for label in labels]}))
+    design, kept = make_design(pd.concat(rows, ignore_index=True))
+    few, many = (
+        trained_falls(resolve({"decoding": {"n_updates": n}}), design, found, kept) for n in (200, 50_000)
+    )
+    assert "had not converged" in convergence_warning(few)[0]
+    assert convergence_warning(many) == []
+    # Nothing is known of samples that are not written.
+    assert convergence_warning(trained_falls(resolve({}), design, [], kept)) == []

@@ -8,11 +8,19 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from bids_xai.decoding.held_out_scores import held_out_scores, placements, score_intervals
+from bids_xai.decoding.design import make_design
+from bids_xai.decoding.held_out_scores import (
+    held_out_scores,
+    placements,
+    score_intervals,
+    tested_samples,
+)
 from bids_xai.decoding.scores import confusion_counts
 from bids_xai.decoding.splits import Fold
 from bids_xai.inference.held_out_tests import held_out_tests
 from bids_xai.inference.permutation import p_value
+from bids_xai.interfaces.network_results import network_intervals
+from bids_xai.interfaces.networks import prediction_table
 
 CLASSES = ("a", "b", "c")
 
@@ -134,9 +142,8 @@ def test_scores_are_compared_with_those_of_permuted_labels(rng: np.random.Genera
 
     def runs(n: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
         # What leans to the larger class has an accuracy above one half, and a balanced accuracy of it.
-        found = [
-            run_of(labels, predicted(rng, labels, gain) + np.array([2, 0]), subjects, folds) for _ in range(n)
-        ]
+        leaning = np.array([2, 0])
+        found = [run_of(labels, predicted(rng, labels, gain) + leaning, subjects, folds) for _ in range(n)]
         return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
     real, null = runs(5, 1.5), runs(99, 0.0)
@@ -153,3 +160,27 @@ def test_scores_are_compared_with_those_of_permuted_labels(rng: np.random.Genera
         assert row["mean"] == pytest.approx(own[key].mean())
         assert row["p"] == p_value(own[key].mean(), other[key])
         assert row["ci_low"] <= row["mean"] <= row["ci_high"]
+
+
+def test_intervals_of_networks_are_those_of_their_predictions(rng: np.random.Generator) -> None:
+    rows = pd.DataFrame({"subject": [f"{p:02d}" for p in range(12)], "class": ["x", "y", "y"] * 4})
+    rows = rows.assign(session="", task="", run="", event=np.nan)
+    design, _ = make_design(rows, cv="kfold", n_repeats=2)
+    logits = predicted(rng, design.labels)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    tables = [
+        prediction_table(rows, design.classes, design.labels, fold.test, shares[fold.test])
+        for fold in design.folds
+    ]
+    found = network_intervals(tables, design).set_index(["metric", "class"])[["ci_low", "ci_high"]]
+    own = score_intervals(
+        *run_of(design.labels, logits, design.subjects, list(design.folds)),
+        tested_samples(design), design.classes,
+    ).set_index(["metric", "class"])  # fmt: skip
+    for key, other in {
+        ("accuracy", "all"): ("accuracy", "all"), ("balanced_accuracy", "all"): ("balanced_accuracy", "all"),
+        ("sensitivity", "all"): ("sensitivity", "y"), ("specificity", "all"): ("specificity", "y"),
+        ("recall", "x"): ("sensitivity", "x"), ("auc", "y"): ("auc", "y"),
+    }.items():  # fmt: skip
+        assert found.loc[key].tolist() == pytest.approx(own.loc[other].tolist()), key
+    assert found.index.is_unique
