@@ -27,6 +27,8 @@ TR_TOLERANCE_S = 1e-3
 _SECONDS_PER_UNIT = {"sec": (1.0,), "msec": (1e-3,), "usec": (1e-6,), "unknown": (1.0, 1e-3)}
 _BLOCK = 1 << 22
 FEWEST_VOXELS = 16
+# Single precision ends at 3.4e38, and squares of values are summed.
+_SCALES = (1e-15, 1e15)
 VOXEL_SIZES_MM = (0.1, 10.0)
 MAX_ANISOTROPY = 6.0
 LOGGER = logging.getLogger("bids_xai.bids")
@@ -86,6 +88,7 @@ def open_image(path: str | os.PathLike[str], n_dimensions: int = 4) -> nb.Nifti1
         raise _broken(path, f"is not a readable NIfTI image: {error}") from error
     if not isinstance(img, nb.Nifti1Image):
         raise _broken(path, f"is a {type(img).__name__}, not a NIfTI image")
+    _check_numbers(path, img)
     _check_whole(path, img)
     shape = img.shape
     if n_dimensions == 4 and (len(shape) != 4 or shape[3] < 2):
@@ -101,6 +104,32 @@ def open_image(path: str | os.PathLike[str], n_dimensions: int = 4) -> nb.Nifti1
             "give one volume",
         )
     return img
+
+
+def _check_numbers(path: Path, img: nb.Nifti1Image) -> None:
+    """Refuse values that are no real numbers, and scalings that leave the range of single precision."""
+    dtype = img.get_data_dtype()
+    if dtype.kind not in "iufb":
+        raise InputError(
+            f"The image {path} has values of type {dtype}"
+            + (", of which the imaginary part would be lost." if dtype.kind == "c" else "."),
+            "one real number per voxel",
+            "convert it, for example to magnitudes",
+        )
+    # nibabel takes the scaling out of the header.
+    proxy = img.dataobj
+    slope, intercept = float(getattr(proxy, "slope", 1.0)), float(getattr(proxy, "inter", 0.0))
+    if slope == 0 or not math.isfinite(slope):
+        return  # NIfTI: no scaling
+    stored = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+    low, high = _SCALES
+    if not (low < abs(slope) * stored < high and math.isfinite(intercept) and abs(intercept) < high):
+        raise InputError(
+            f"The header of {path} scales its values by {slope:g} and adds {intercept:g} (scl_slope, "
+            f"scl_inter; stored as {dtype}): they leave the range of numbers that are computed with.",
+            f"a scaling after which the largest value lies between {low:g} and {high:g}",
+            "convert the image again: its header is damaged",
+        )
 
 
 def _broken(path: Path, what: str) -> InputError:
@@ -242,6 +271,23 @@ def enclosed(voxels: npt.NDArray[np.bool_]) -> int:
 def _at_border(parts: npt.NDArray) -> npt.NDArray:
     faces = [np.take(parts, place, axis=axis) for axis in range(3) for place in (0, -1)]
     return np.unique(np.concatenate([face.ravel() for face in faces]))
+
+
+def check_undamaged(path: Path, img: nb.Nifti1Image) -> None:
+    """Read all of an image and raise InputError if its compressed content is damaged (checksum)."""
+    if path.suffix == ".gz":
+        _read_to_end(path)
+    elif not np.size(img.dataobj):
+        raise _broken(path, "is empty.")
+
+
+def _read_to_end(path: Path) -> None:
+    try:
+        with gzip.open(path) as handle:
+            while handle.read(_BLOCK):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise _broken(path, f"is damaged: {error}") from error
 
 
 def _whole_data(path: Path, img: nb.Nifti1Image) -> npt.NDArray:

@@ -27,6 +27,31 @@ ENGINE_COLUMNS = (
 )
 
 
+NON_STEADY = "non_steady_state_outlier*"
+DISPLACEMENT = "framewise_displacement"
+
+
+def count_dummies(path: str | os.PathLike[str], n_volumes: int) -> int:
+    """Return how many first volumes a table of fMRIPrep marks as not in the steady state.
+
+    Each has a column ``non_steady_state_outlierXX`` that is 1 in its row.
+
+    Raises
+    ------
+    InputError
+        If other volumes than the first ones are marked.
+    """
+    values, names = read_confounds(path, [NON_STEADY], n_volumes)
+    marked = np.flatnonzero((values != 0).any(axis=1))
+    if len(marked) and marked[-1] != len(marked) - 1:
+        raise InputError(
+            f"The columns {names[0]}, ... of {path} mark the volumes {marked.tolist()}.",
+            "the first volumes of the run, counted from 0",
+            "give their number with --dummy-scans",
+        )
+    return len(marked)
+
+
 def is_pattern(name: str) -> bool:
     """Tell whether a name of confounds is a shell wildcard."""
     return any(sign in name for sign in "*?[")

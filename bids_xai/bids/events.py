@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +20,13 @@ from bids_xai.bids.blocks import merge_events
 from bids_xai.bids.names import check_file_names
 from bids_xai.decoding.design import TAKEN_NAMES, check_class_names
 from bids_xai.errors import InputError
-from bids_xai.images.windows import leaves_run, sample_events, window_bounds, window_volumes
+from bids_xai.images.windows import (
+    leaves_run,
+    sample_events,
+    window_bounds,
+    window_volumes,
+    without_left_out,
+)
 from bids_xai.registry import nearest_name
 from bids_xai.tables import MISSING, alike, is_missing, number, read_frame, read_table
 
@@ -313,11 +319,14 @@ class RunSamples:
         Volume numbers per event that gives samples.
     outside
         The events of a class that give none, as their window leaves the run: what each is, for messages.
+    left_out
+        Those that give none as most of the volumes of their window are left out.
     """
 
     columns: dict[str, list[Any]]
     windows: list[npt.NDArray[np.int64]]
     outside: list[str]
+    left_out: list[str] = field(default_factory=list)
 
 
 def rows_frame(columns: Sequence[Mapping[str, list[Any]]]) -> pd.DataFrame:
@@ -395,6 +404,7 @@ def run_samples(
     anchor: str = "onset",
     shift: float = 0.0,
     merge: float | None = None,
+    kept: npt.NDArray[np.bool_] | None = None,
 ) -> RunSamples:
     """Return the labelled samples of a run and the volumes of each of its events.
 
@@ -408,6 +418,9 @@ def run_samples(
         ``"events"`` or ``"volumes"`` (:func:`bids_xai.images.windows.take_samples`).
     window, anchor, shift
         See :func:`bids_xai.images.windows.window_bounds`.
+    kept
+        (n_volumes,) bool: volumes that are not left out (:func:`bids_xai.images.windows.without_left_out`);
+        None: all but the run's dummies.
 
     Returns
     -------
@@ -416,6 +429,11 @@ def run_samples(
     """
     events = labelled_events(run.events, target, classes, merge)
     inside, windows, outside = event_windows(run, events, window=window, anchor=anchor, shift=shift)
+    kept = np.arange(run.n_volumes) >= run.dummies if kept is None else kept
+    chosen, windows = without_left_out(windows, kept)
+    names = [f"event {events['event'][place]} ({events['trial_type'][place]})" for place in inside]
+    left_out = [name for place, name in enumerate(names) if place not in set(chosen)]
+    inside = [inside[place] for place in chosen]
     # Per sample, which of the windows it is of.
     places = sample_events(windows, sample).tolist()
     columns: dict[str, list[Any]] = {
@@ -433,7 +451,7 @@ def run_samples(
     else:
         columns["first_volume"] = [int(volume) for volumes in windows for volume in volumes]
         columns["last_volume"] = columns["first_volume"]
-    return RunSamples({name: columns[name] for name in ROW_COLUMNS}, windows, outside)
+    return RunSamples({name: columns[name] for name in ROW_COLUMNS}, windows, outside, left_out)
 
 
 def sample_rows(run: RunRecord, **options: Any) -> tuple[pd.DataFrame, list[npt.NDArray[np.int64]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_xai.bids.checks import has_volume_timing, sidecar_tr
+from bids_xai.bids.confounds import count_dummies
 from bids_xai.bids.filters import combined
 from bids_xai.bids.layout import KIND, Candidates, belongs, best_match
 from bids_xai.bids.masks import mask_files, masks_of
@@ -70,9 +71,18 @@ class Finder:
         )
 
     def record(
-        self, file: BidsFile, tr: float, n_volumes: int, *, run: str | None = None, confounds: bool
+        self,
+        file: BidsFile,
+        tr: float,
+        n_volumes: int,
+        *,
+        run: str | None = None,
+        confounds: bool,
+        dummies: int | None = None,
     ) -> RunRecord:
         """Return the record of an image, without its mask; its run is called ``run`` if that is given.
+
+        Where the number of dummies is None, a table of confounds beside an aligned image says it.
 
         Raises
         ------
@@ -91,16 +101,28 @@ class Finder:
                 "add it, or leave the run out with --task-id, --run-id or --participant-label",
             )
         table = None
+        wanted = confounds or (dummies is None and self.search.engine == "derivatives")
+        found = best_match(self.confounds, file.entities, "confounds", file.path) if wanted else None
+        if dummies is None:
+            dummies = 0 if found is None else count_dummies(found, n_volumes)
+        if dummies >= n_volumes:
+            raise InputError(
+                f"{dummies} dummy scans of {file.path}, which has {n_volumes} volumes.",
+                "fewer",
+                "give a smaller number with --dummy-scans",
+            )
         if confounds:
-            table = best_match(self.confounds, file.entities, "confounds", file.path)
+            table = found
             if table is None:
                 raise InputError(
                     f"No confounds file for {file.path}.",
                     "a desc-confounds_timeseries.tsv in the folders of --derivatives",
-                    "give the folder, or leave out --confounds",
+                    "give the folder, or leave out --confounds and --fd-threshold",
                 )
         names = file.names()
-        return RunRecord(subject, session, task, run, file.path, events, tr, n_volumes, None, table, names)
+        return RunRecord(
+            subject, session, task, run, file.path, events, tr, n_volumes, None, table, names, dummies
+        )
 
     def mask(self, record: RunRecord, *, required: bool) -> Path | None:
         """Return the mask of a run from the derivatives; None if there is none and none is required."""

@@ -34,7 +34,12 @@ LOGGER = logging.getLogger("bids_xai.bids")
 
 
 def find_runs(
-    search: Search, *, mask: MaskChoice, confounds: Sequence[str] = (), resolution: float | None = None
+    search: Search,
+    *,
+    mask: MaskChoice,
+    confounds: Sequence[str] = (),
+    resolution: float | None = None,
+    dummy_scans: int | None = None,
 ) -> list[RunRecord]:
     """Return the functional runs of an analysis, with what belongs to them.
 
@@ -50,6 +55,8 @@ def find_runs(
         Columns that will be regressed out (names or wildcards).
     resolution
         Voxel size in mm that aligned images will be brought to.
+    dummy_scans
+        First volumes of every run that are left out; None: those that tables of fMRIPrep name.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def find_runs(
     if search.from_raw:
         matching_columns(ENGINE_COLUMNS, confounds, f"the confounds that --preproc {search.engine} computes")
     finder = Finder(search)
-    records, headers = _read(images, search, finder, confounds)
+    records, headers = _read(images, search, finder, confounds, dummy_scans)
     if not search.from_raw:
         _check_grids(headers, resolution)
     masks = choose_masks(
@@ -75,7 +82,11 @@ def find_runs(
 
 
 def _read(
-    images: Sequence[BidsFile], search: Search, finder: Finder, confounds: Sequence[str]
+    images: Sequence[BidsFile],
+    search: Search,
+    finder: Finder,
+    confounds: Sequence[str],
+    dummy_scans: int | None,
 ) -> tuple[list[RunRecord], dict[Path, nb.Nifti1Image]]:
     problems = Problems()
     headers: dict[Path, nb.Nifti1Image] = {}
@@ -99,6 +110,7 @@ def _read(
                 img.shape[3],
                 run=runs[file.path],
                 confounds=bool(confounds) and not search.from_raw,
+                dummies=dummy_scans,
             )
             if record.confounds is not None:
                 columns[str(record.confounds)] = read_confounds(
@@ -119,6 +131,15 @@ def _read(
         )
     for warning in check_patterns(columns, confounds):
         LOGGER.warning("%s", warning)
+    if dummy_scans is None and any(record.dummies for record in records):
+        marked = [record for record in records if record.dummies]
+        LOGGER.warning(
+            "The first volumes of %d runs are left out as their confounds mark them as not in the steady "
+            "state (at most %d, as in %s); --dummy-scans 0 keeps them.",
+            len(marked),
+            max(record.dummies for record in marked),
+            marked[0].bold.name,
+        )
     return records, headers
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.processing import resample_from_to
 
 from bids_xai.atomic import steady_file
-from bids_xai.bids.checks import Problems, open_image
+from bids_xai.bids.checks import Problems, check_undamaged, open_image
 from bids_xai.bids.filters import combined
 from bids_xai.bids.names import bids_name
 from bids_xai.bids.records import BidsFile
@@ -124,7 +124,9 @@ def _check_masks(
             if path is not None and on_grid:
                 check_mask(path, header, image)
             elif path is not None:
-                binary_mask(open_image(path, n_dimensions=3), path)
+                mask = open_image(path, n_dimensions=3)
+                check_undamaged(path, mask)
+                binary_mask(mask, path)
         except InputError as error:
             problems.add(error)
     problems.raise_any()
@@ -133,6 +135,7 @@ def _check_masks(
 def check_mask(path: Path, img: nb.Nifti1Image, image: Path) -> None:
     """Raise InputError unless a mask is a whole 3-D image, not empty, on the grid of ``img``."""
     mask = open_image(path, n_dimensions=3)
+    check_undamaged(path, mask)
     check_same_grid(img, mask, image, path)
     binary_mask(mask, path)
 

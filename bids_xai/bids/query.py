@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.bids.anatomical import find_anatomical
+from bids_xai.bids.confounds import DISPLACEMENT
 from bids_xai.bids.engines import choose_engine
 from bids_xai.bids.filters import check_filters
 from bids_xai.bids.functional import check_samples, find_runs
@@ -47,6 +48,8 @@ def query(
     window_anchor: str = "onset",
     hrf_shift: float = 5.0,
     max_events_outside: float = 0.25,
+    dummy_scans: int | None = None,
+    fd_threshold: float | None = None,
     work_dir: str | os.PathLike[str] = "work",
     allow_downloads: bool = False,
     output_dir: Path | None = None,
@@ -92,6 +95,10 @@ def query(
         What a sample is (:func:`bids_xai.images.windows.window_volumes`).
     max_events_outside
         Largest share of a run's events whose window may leave the run; they are left out and logged.
+    dummy_scans
+        First volumes of every run that are left out; None: those that tables of fMRIPrep name.
+    fd_threshold
+        Framewise displacement in mm above which a volume will be left out: confounds must hold it.
     work_dir
         Where the mask of a template is written when ``mask`` is ``template``.
     allow_downloads
@@ -136,7 +143,10 @@ def query(
             search, modality, target=target, classes=classes, mask=masks, resolution=resolution
         )
         return _by_subject((), images)
-    runs = find_runs(search, mask=masks, confounds=confounds, resolution=resolution)
+    if fd_threshold is not None:
+        # The table must be there, and have the column.
+        confounds = (*confounds, *([] if DISPLACEMENT in confounds else [DISPLACEMENT]))
+    runs = find_runs(search, mask=masks, confounds=confounds, resolution=resolution, dummy_scans=dummy_scans)
     options = {
         "sample": sample,
         "window": None if window is None else (float(window[0]), float(window[1])),

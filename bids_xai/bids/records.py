@@ -30,6 +30,8 @@ class RunRecord:
         Confounds table, one row per volume; None when there is none.
     entities
         Entities of the image's name, pybids' names, values as they are in the name.
+    dummies
+        First volumes that are left out: the magnetisation is not in its steady state.
     """
 
     subject: str
@@ -43,6 +45,7 @@ class RunRecord:
     mask: Path | None = None
     confounds: Path | None = None
     entities: dict[str, str] = field(default_factory=dict, hash=False)
+    dummies: int = 0
 
 
 @dataclass(frozen=True)

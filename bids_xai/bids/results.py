@@ -20,8 +20,9 @@ from bids_xai.text_files import read_json_object
 # What two runs must share for their samples to be rows of one table.
 SHARED_SETTINGS = (
     "Sample", "Target", "Classes", "MergeEvents", "Window", "WindowAnchor", "HrfShift", "Detrend",
-    "HighPass", "HighPassSigma", "Confounds", "Standardize", "Modality", "Preprocessing", "Scaling",
-    "Registration", "RegistrationProfile", "Template", "CentredOn", "Space", "Resolution",
+    "HighPass", "HighPassSigma", "Confounds", "FramewiseDisplacementThreshold", "Standardize", "Modality",
+    "Preprocessing", "Scaling", "Registration", "RegistrationProfile", "Template", "CentredOn", "Space",
+    "Resolution",
 )  # fmt: skip
 
 

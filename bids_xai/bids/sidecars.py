@@ -28,6 +28,7 @@ SETTINGS_KEYS = {
     "HighPass": "high_pass",
     "HighPassSigma": "high_pass_sigma",
     "Confounds": "confounds",
+    "FramewiseDisplacementThreshold": "fd_threshold",
     "Standardize": "standardize",
 }
 # What the group level chooses anew, or says in words of its own.
@@ -35,7 +36,7 @@ _OF_THE_GROUP = ("classes", "sample", "description")
 # What has no meaning for anatomical images, for functional ones, and for images that are taken as they are.
 _FUNCTIONAL = (
     "MergeEvents", "Window", "WindowAnchor", "HrfShift", "Detrend", "HighPass", "HighPassSigma", "Confounds",
-    "Standardize",
+    "FramewiseDisplacementThreshold", "Standardize",
 )  # fmt: skip
 _ANATOMICAL = ("Scaling",)
 _REGISTERED = ("Registration", "RegistrationProfile", "Template")

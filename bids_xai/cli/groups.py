@@ -168,7 +168,7 @@ def origin_of(request: Request, found: list[SampleSet]) -> dict[str, Any]:
     """Return what reports say of where samples come from: of the call, and as their sidecars say.
 
     ``preprocessing`` has, for every description of what was done to images, ``text`` and the ``n_files`` of
-    samples that it is of.
+    samples that it is of; ``warnings`` are those of the participant level.
     """
     described = Counter(str(item.metadata.get("PreprocessingDescription", "")) for item in found)
     call = provenance(request)
@@ -177,6 +177,7 @@ def origin_of(request: Request, found: list[SampleSet]) -> dict[str, Any]:
         "space": found[0].space,
         "resolution": found[0].resolution,
         "settings": settings_in(found[0].metadata, call["settings"]),
+        "warnings": [text for item in found for text in item.metadata.get("Warnings") or []],
         "preprocessing": [{"text": text, "n_files": n} for text, n in described.items() if text],
     }
 

@@ -24,6 +24,7 @@ def clean_run(
     high_pass_sigma: float | None = None,
     confounds: npt.NDArray | None = None,
     standardize: bool = True,
+    kept: npt.NDArray[np.bool_] | None = None,
     out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Clean the voxels of one run.
@@ -50,6 +51,10 @@ def clean_run(
         derivatives and framewise displacement, which need a volume before) counts as 0.
     standardize
         Scale to zero mean and unit variance; else the residual keeps its units.
+    kept
+        (n_volumes,) bool: volumes that count. The others weigh nothing in any fit, mean or variance
+        (censoring; Power et al. 2014, doi:10.1016/j.neuroimage.2013.08.048), and are 0 in the result. None:
+        all count.
     out
         Array for the result, which may be ``data``; None: a new one.
 
@@ -70,26 +75,70 @@ def clean_run(
             "leave out --high-pass or --high-pass-sigma",
         )
     n_volumes = data.shape[0]
+    kept = np.ones(n_volumes, dtype=bool) if kept is None else kept
     nuisance = None
     # A wildcard may match no column of a run.
     if confounds is not None and confounds.shape[1:] != (0,):
         nuisance = finite_confounds(confounds, n_volumes)
     residual_maker = None
     if high_pass_sigma:
-        residual_maker = np.eye(n_volumes) - line_smoother(n_volumes, high_pass_sigma)
+        residual_maker = np.eye(n_volumes) - line_smoother(n_volumes, high_pass_sigma, kept)
         nuisance = None if nuisance is None else residual_maker @ nuisance
-    _check_degrees_of_freedom(n_volumes, tr, high_pass, nuisance)
+    _check_degrees_of_freedom(n_volumes, tr, high_pass, nuisance, int(kept.sum()))
+    basis = None if kept.all() else _censored_basis(kept, tr, detrend, high_pass or None, nuisance)
     out = np.empty(data.shape, dtype=np.float32) if out is None else out
     # One BLAS thread: the same bits whatever the number of processors.
     with threadpool_limits(1, user_api="blas"):
         for start in range(0, data.shape[1], _TILE):
             tile = np.array(data[:, start : start + _TILE], dtype=np.float64)
-            scale = np.sqrt((tile**2).mean(axis=0))
+            scale = np.sqrt((tile[kept] ** 2).mean(axis=0))
             if residual_maker is not None:
                 tile = residual_maker @ tile
-            tile = _regress(tile, tr, detrend, high_pass or None, nuisance)
-            out[:, start : start + _TILE] = _scaled(tile, scale, standardize)
+            if basis is None:
+                tile = _regress(tile, tr, detrend, high_pass or None, nuisance)
+                out[:, start : start + _TILE] = _scaled(tile, scale, standardize)
+                continue
+            tile = tile[kept]
+            tile -= basis @ (basis.T @ tile)
+            out[:, start : start + _TILE] = 0
+            out[kept, start : start + _TILE] = _scaled(tile, scale, standardize)
     return out
+
+
+def _censored_basis(
+    kept: npt.NDArray[np.bool_],
+    tr: float,
+    detrend: bool,
+    high_pass: float | None,
+    confounds: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.float64]:
+    """Return an orthonormal basis of what is removed, in the volumes that count.
+
+    One regression on trend, cosines and confounds is what :func:`nilearn.signal.clean` does in steps: there,
+    volumes that are left out shift the trend.
+
+    Returns
+    -------
+    array, float64, shape (n_kept, n_columns)
+    """
+    from nilearn.glm.first_level.design_matrix import create_cosine_drift
+
+    n_volumes = len(kept)
+    columns = []
+    if detrend:
+        columns.append(np.linspace(-1.0, 1.0, n_volumes)[:, None])
+    if high_pass:
+        columns.append(create_cosine_drift(high_pass, np.arange(n_volumes) * tr))
+    if confounds is not None:
+        columns.append(confounds)
+    if not columns:
+        return np.zeros((int(kept.sum()), 0))
+    design = np.column_stack(columns)[kept]
+    # The mean goes with the trend, and stays without it.
+    design = np.column_stack([np.ones(len(design)), design]) if detrend else design - design.mean(axis=0)
+    design /= np.maximum(np.sqrt(np.square(design).sum(axis=0)), np.finfo(float).tiny)
+    left, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    return np.asarray(left[:, sizes > sizes[0] * len(design) * np.finfo(float).eps])
 
 
 def _regress(
@@ -128,7 +177,9 @@ def _scaled(
     return tile
 
 
-def line_smoother(n_volumes: int, sigma: float) -> npt.NDArray[np.float64]:
+def line_smoother(
+    n_volumes: int, sigma: float, kept: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float64]:
     """Return the matrix S whose product ``S @ x`` is the Gaussian-weighted running line fit of ``x``.
 
     Row t holds the fitted value at t of the line through the volumes u with weights
@@ -143,6 +194,8 @@ def line_smoother(n_volumes: int, sigma: float) -> npt.NDArray[np.float64]:
         Length of the run.
     sigma
         Width in volumes.
+    kept
+        (n_volumes,) bool: the others have no weight. None: all have theirs.
 
     Returns
     -------
@@ -152,10 +205,16 @@ def line_smoother(n_volumes: int, sigma: float) -> npt.NDArray[np.float64]:
     lag = np.arange(n_volumes)[None, :] - np.arange(n_volumes)[:, None].astype(np.float64)
     reach = max(int(_FSL_WINDOW_SIGMAS * sigma), 1)
     weight = np.where(np.abs(lag) <= reach, np.exp(-0.5 * (lag / sigma) ** 2), 0.0)
+    if kept is not None:
+        weight[:, ~kept] = 0.0
     n = weight.sum(axis=1, keepdims=True)
     a = (weight * lag).sum(axis=1, keepdims=True)
     c = (weight * lag**2).sum(axis=1, keepdims=True)
-    return np.asarray(weight * (c - a * lag) / (n * c - a**2))
+    spread = n * c - a**2
+    # Where one volume alone has weight there is no line: its value is the fit; where none has, there is none.
+    alone = spread <= np.finfo(float).eps * n**2 * max(sigma, 1.0) ** 2
+    line = weight * (c - a * lag) / np.where(alone, 1.0, spread)
+    return np.asarray(np.where(alone, weight / np.where(n > 0, n, 1.0), line))
 
 
 def finite_confounds(confounds: npt.NDArray, n_volumes: int) -> npt.NDArray[np.float64]:
@@ -187,13 +246,14 @@ def finite_confounds(confounds: npt.NDArray, n_volumes: int) -> npt.NDArray[np.f
 
 
 def _check_degrees_of_freedom(
-    n_volumes: int, tr: float, high_pass: float | None, confounds: npt.NDArray | None
+    n_volumes: int, tr: float, high_pass: float | None, confounds: npt.NDArray | None, n_kept: int
 ) -> None:
     n_cosines = int(np.floor(2 * n_volumes * tr * high_pass)) if high_pass else 0
     n_confounds = 0 if confounds is None else confounds.shape[1]
-    if n_volumes - 2 - n_cosines - n_confounds < 1:
+    if n_kept - 2 - n_cosines - n_confounds < 1:
+        left = "" if n_kept == n_volumes else f", of which {n_kept} are not left out,"
         raise InputError(
-            f"A run of {n_volumes} volumes with {n_cosines} drift terms and {n_confounds} confounds.",
+            f"A run of {n_volumes} volumes{left} with {n_cosines} drift terms and {n_confounds} confounds.",
             "more volumes than regressors",
             "lower --high-pass, or regress out fewer --confounds",
         )

@@ -19,16 +19,18 @@ AFFINE_TOLERANCE_MM = 1e-2
 _EQUAL_FACTOR = 1e-3
 
 
-def volumes(img: SpatialImage) -> Iterator[npt.NDArray[np.float64]]:
+def volumes(img: SpatialImage, *, finite: bool = True) -> Iterator[npt.NDArray[np.float64]]:
     """Yield the volumes of an image one after the other, in the order of time.
 
     A file is read front to back once, so a compressed run costs one decompression and one volume of
-    memory. Values that are not finite become 0.
+    memory.
 
     Parameters
     ----------
     img
         A 3-D image (one volume is yielded) or a 4-D image.
+    finite
+        Values that are not finite become 0; else they stay.
 
     Yields
     ------
@@ -39,14 +41,15 @@ def volumes(img: SpatialImage) -> Iterator[npt.NDArray[np.float64]]:
     on_disk = nb.is_proxy(img.dataobj) and filename is not None
     data = (nb.load(filename, keep_file_open=True) if on_disk else img).dataobj
     if len(img.shape) == 3:
-        yield _finite(data)
+        yield _doubles(data, finite)
         return
     for index in range(img.shape[3]):
-        yield _finite(data[..., index])
+        yield _doubles(data[..., index], finite)
 
 
-def _finite(volume: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    return np.nan_to_num(np.asarray(volume, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+def _doubles(volume: npt.ArrayLike, finite: bool) -> npt.NDArray[np.float64]:
+    values = np.asarray(volume, dtype=np.float64)
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0) if finite else values
 
 
 def voxel_sizes(img: SpatialImage) -> npt.NDArray[np.float64]:

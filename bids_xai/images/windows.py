@@ -111,6 +111,34 @@ def window_volumes(
     return np.arange(first, last, dtype=np.int64)
 
 
+def without_left_out(
+    windows: Sequence[npt.NDArray[np.int64]], kept: npt.NDArray[np.bool_]
+) -> tuple[list[int], list[npt.NDArray[np.int64]]]:
+    """Return the windows without volumes that are left out; those that lose more than half of them go.
+
+    Parameters
+    ----------
+    windows
+        The volumes of each event (:func:`window_volumes`).
+    kept
+        (n_volumes,) bool.
+
+    Returns
+    -------
+    chosen : list of int
+        Places in ``windows`` of those that stay.
+    windows : list of arrays
+        Their volumes, at least one.
+    """
+    inside = [volumes[kept[volumes]] for volumes in windows]
+    chosen = [
+        place
+        for place, (all_of, left) in enumerate(zip(windows, inside, strict=True))
+        if len(left) and 2 * len(left) >= len(all_of)
+    ]
+    return chosen, [inside[place] for place in chosen]
+
+
 def take_samples(
     series: npt.NDArray, windows: Sequence[npt.NDArray[np.int64]], sample: str = "events"
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

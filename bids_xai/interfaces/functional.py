@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,63 @@ import pandas as pd
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
+    InputMultiObject,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 from nitransforms.linear import LinearTransformsMapping
 
+from bids_xai.bids.checks import check_undamaged
 from bids_xai.images import masking
 from bids_xai.images.dvars import dvars
 from bids_xai.images.motion import estimate_motion, motion_regressors
 from bids_xai.images.resampling import resample_run
+from bids_xai.images.soundness import inspect_run, repaired
 from bids_xai.tables import read_frame, write_frame
+
+
+class CheckRuns(SimpleInterface):
+    """Find the volumes of runs that hold no image (:func:`bids_xai.images.soundness.inspect_run`).
+
+    A compressed run is read to its end, where its checksum is.
+    """
+
+    class _InputSpec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="4-D runs")
+        dummies = traits.List(traits.Int, desc="first volumes of each run that are left out; absent: none")
+
+    class _OutputSpec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="the runs; repaired copies where volumes are lost")
+        out_checks = traits.List(File(exists=True), desc="JSON of each run: name, left_out, warnings")
+
+    input_spec = _InputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        runs = list(self.inputs.in_files)
+        dummies = list(self.inputs.dummies) if isdefined(self.inputs.dummies) else [0] * len(runs)
+        files, checks = [], []
+        for number, (run, n_dummies) in enumerate(zip(runs, dummies, strict=True)):
+            path, img = Path(run), nb.load(run)
+            check_undamaged(path, img)
+            found = inspect_run(img, path.name)
+            warnings = found.warnings(path.name)
+            if n_dummies:
+                warnings.append(f"The first {n_dummies} volumes of {path.name} are left out (dummy scans).")
+            folder = Path(runtime.cwd) / str(number)
+            folder.mkdir(exist_ok=True)
+            if found.lost or found.holes.any():
+                path = folder / f"{path.name.split('.nii')[0]}.nii.gz"
+                nb.save(repaired(img, found), path)
+            left_out = sorted({*range(n_dummies), *found.lost})
+            content = {"name": Path(run).name, "left_out": left_out, "warnings": warnings}
+            (folder / "check.json").write_text(json.dumps(content), encoding="utf-8")
+            files.append(str(path))
+            checks.append(str(folder / "check.json"))
+        self._results.update(out_files=files, out_checks=checks)
+        return runtime
 
 
 class EstimateMotion(SimpleInterface):

@@ -40,6 +40,7 @@ from bids_xai.bids.sidecars import relative_source, samples_metadata
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.tables import read_frame
+from bids_xai.text_files import read_json_object
 
 
 class WriteSamples(SimpleInterface):
@@ -52,6 +53,7 @@ class WriteSamples(SimpleInterface):
         in_samples = InputMultiObject(File(exists=True), mandatory=True, desc="4-D images, one per run")
         in_rows = InputMultiObject(File(exists=True), mandatory=True, desc="TSV files, in the same order")
         in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+        in_notes = InputMultiObject(File(exists=True), desc="JSON files: more for the sidecars of the runs")
         entities = traits.List(traits.Dict, mandatory=True, desc="BIDS entities of the runs")
         sources = traits.List(traits.Str, mandatory=True, desc="files that the runs were read from")
         repetition_time = traits.List(
@@ -95,6 +97,8 @@ class WriteSamples(SimpleInterface):
                 resolution=inputs.resolution if isdefined(inputs.resolution) else None,
                 repetition_time=inputs.repetition_time[index] if isdefined(inputs.repetition_time) else None,
             )
+            if isdefined(inputs.in_notes):
+                metadata |= read_json_object(Path(inputs.in_notes[index]))
             sample = metadata["Sample"]
             columns = {
                 **ROW_COLUMNS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,17 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_xai.bids.confounds import read_confounds
-from bids_xai.bids.events import ROW_COLUMNS, parse_classes, read_events, sample_rows
+from bids_xai.bids.confounds import DISPLACEMENT, read_confounds
+from bids_xai.bids.events import (
+    ROW_COLUMNS,
+    RunSamples,
+    parse_classes,
+    read_events,
+    rows_frame,
+    run_samples,
+)
 from bids_xai.bids.records import RunRecord
+from bids_xai.errors import InputError
 from bids_xai.images import masking
 from bids_xai.images.brain import scale_intensities
 from bids_xai.images.cleaning import clean_run
@@ -33,7 +42,7 @@ from bids_xai.tables import write_frame
 class ExtractSamples(SimpleInterface):
     """Clean a run inside a mask; average, or take one by one, the volumes in the windows of its events.
 
-    See :func:`bids_xai.images.cleaning.clean_run`, :func:`bids_xai.bids.events.sample_rows` and
+    See :func:`bids_xai.images.cleaning.clean_run`, :func:`bids_xai.bids.events.run_samples` and
     :func:`bids_xai.images.windows.take_samples`. Voxels outside the mask and voxels without variation are
     zero. The cleaned run is as large as the run and needed for nothing else: it is never written.
     """
@@ -41,7 +50,9 @@ class ExtractSamples(SimpleInterface):
     class _InputSpec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="4-D image on the analysis grid")
         in_mask = File(exists=True, mandatory=True, desc="mask on the analysis grid")
+        in_check = File(exists=True, desc="JSON: volumes that are left out, and why; absent: none are")
         in_confounds = File(exists=True, desc="TSV with one row per volume")
+        fd_threshold = traits.Float(desc="framewise displacement in mm above which volumes are left out")
         confounds = traits.List(traits.Str, desc="columns of in_confounds; shell wildcards allowed")
         detrend = traits.Bool(True, usedefault=True, desc="remove the linear trend")
         high_pass = traits.Float(desc="cut-off in Hz of the discrete cosine filter")
@@ -63,6 +74,7 @@ class ExtractSamples(SimpleInterface):
     class _OutputSpec(TraitedSpec):
         out_file = File(exists=True, desc="4-D image, one volume per sample")
         out_rows = File(exists=True, desc="TSV file, one row per sample")
+        out_notes = File(exists=True, desc="JSON: what the sidecar says of volumes that were left out")
 
     input_spec = _InputSpec
     output_spec = _OutputSpec
@@ -85,7 +97,8 @@ class ExtractSamples(SimpleInterface):
             tr=inputs.repetition_time,
             n_volumes=image.shape[3],
         )
-        rows, windows = sample_rows(
+        kept, warnings = self._kept(run)
+        found = run_samples(
             run,
             target=inputs.target,
             classes=classes,
@@ -94,16 +107,52 @@ class ExtractSamples(SimpleInterface):
             anchor=inputs.window_anchor,
             shift=inputs.hrf_shift,
             merge=inputs.merge_events if isdefined(inputs.merge_events) else None,
+            kept=kept,
         )
+        warnings += _events_without_samples(found)
+        if found.left_out and not found.windows:
+            raise InputError(
+                f"No event of {inputs.in_events} gives a sample: {' '.join(warnings)}",
+                "runs that keep some of their events",
+                "leave the run or the participant out, or raise --fd-threshold",
+            )
         mask = nb.load(inputs.in_mask)
-        samples, _ = take_samples(self._cleaned(image, mask), windows, inputs.sample)
+        samples, _ = take_samples(self._cleaned(image, mask, kept), found.windows, inputs.sample)
         out_file, out_rows = Path(runtime.cwd) / "samples.nii.gz", Path(runtime.cwd) / "samples.tsv"
         nb.save(masking.unmask(samples, mask), out_file)
-        write_frame(rows, out_rows)
-        self._results.update(out_file=str(out_file), out_rows=str(out_rows))
+        write_frame(rows_frame([found.columns]), out_rows)
+        notes: dict[str, Any] = {"VolumesLeftOut": int((~kept).sum())}
+        if warnings:
+            notes["Warnings"] = warnings
+        (Path(runtime.cwd) / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
+        self._results.update(
+            out_file=str(out_file), out_rows=str(out_rows), out_notes=str(Path(runtime.cwd) / "notes.json")
+        )
         return runtime
 
-    def _cleaned(self, image: SpatialImage, mask: SpatialImage) -> npt.NDArray[np.float32]:
+    def _kept(self, run: RunRecord) -> tuple[npt.NDArray[np.bool_], list[str]]:
+        """Return which volumes count, and what is to be said of the others."""
+        inputs, kept = self.inputs, np.ones(run.n_volumes, dtype=bool)
+        name, warnings = run.bold.name, []
+        if isdefined(inputs.in_check):
+            check = json.loads(Path(inputs.in_check).read_text(encoding="utf-8"))
+            name, warnings = check["name"], list(check["warnings"])
+            kept[check["left_out"]] = False
+        if isdefined(inputs.fd_threshold):
+            moved, _ = read_confounds(inputs.in_confounds, [DISPLACEMENT], run.n_volumes)
+            # The first volume has no displacement: nothing comes before it.
+            above = np.nan_to_num(moved[:, 0]) > inputs.fd_threshold
+            if above.any():
+                warnings.append(
+                    f"{above.sum()} of {run.n_volumes} volumes of {name} have a framewise displacement above "
+                    f"{inputs.fd_threshold:g} mm: left out of filters, scaling and samples."
+                )
+            kept &= ~above
+        return kept, warnings
+
+    def _cleaned(
+        self, image: SpatialImage, mask: SpatialImage, kept: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
         inputs, confounds = self.inputs, None
         if isdefined(inputs.in_confounds) and isdefined(inputs.confounds):
             confounds, _ = read_confounds(inputs.in_confounds, inputs.confounds, image.shape[3])
@@ -116,8 +165,20 @@ class ExtractSamples(SimpleInterface):
             high_pass=inputs.high_pass if isdefined(inputs.high_pass) else None,
             high_pass_sigma=inputs.high_pass_sigma if isdefined(inputs.high_pass_sigma) else None,
             standardize=inputs.standardize,
+            kept=kept,
             out=series,
         )
+
+
+def _events_without_samples(found: RunSamples) -> list[str]:
+    said = []
+    for events, why in (
+        (found.outside, "their window leaves the run"),
+        (found.left_out, "most of the volumes of their window are left out"),
+    ):
+        if events:
+            said.append(f"{len(events)} events give no sample, as {why}: {'; '.join(events)}.")
+    return said
 
 
 class ExtractAnatomicalSample(SimpleInterface):

@@ -17,6 +17,7 @@ from bids_xai.workflows import ENGINES, IMAGE_PORTS, PROFILES, RAW_ENGINES
 
 _RAW = Applies("preproc", to=tuple(RAW_ENGINES))
 _ANTS = Applies("preproc", to=("ants",))
+_MOTION = Applies("preproc", but_not=("none",), name="--preproc ants, fsl or derivatives, which tell motion")
 _FSL = Applies("preproc", to=("fsl",))
 _GROUPED = Applies("cv", to=("kfold", "holdout"))
 _DEALT = Applies("cv", to=("kfold",))
@@ -171,6 +172,22 @@ class Preprocessing:
         str,
         nargs="+",
         applies=(BOLD,),
+    )
+    dummy_scans: int | None = option(
+        None,
+        "first volumes of every run to leave out of filters, scaling and samples (default: those that "
+        "fMRIPrep's non_steady_state_outlier columns mark)",
+        int,
+        minimum=0,
+        applies=(BOLD,),
+    )
+    fd_threshold: float | None = option(
+        None,
+        "framewise displacement in mm above which a volume is left out of filters, scaling and samples, as "
+        "are samples that lose most of their volumes (default: none is)",
+        float,
+        minimum=0.01,
+        applies=(BOLD, _MOTION),
     )
     standardize: bool = option(
         True, "scale each voxel's run to zero mean and unit variance", bool, applies=(BOLD,)

@@ -136,6 +136,7 @@ def init_single_subject_wf(
                              ("outputnode.mask", "in_mask")]),
     ])  # fmt: skip
     if bold:
+        workflow.connect(samples_wf, "outputnode.notes", write, "in_notes")
         raw = template is not None and settings["preproc"] in RAW_ENGINES
         declare_run_memory(
             workflow,
@@ -169,6 +170,7 @@ def _inputs_of(subject: SubjectRecord, modality: str, classes: Mapping[str, Sequ
             "repetition_time": [run.tr for run in runs],
             "entities": [{**run.entities, "run": run.run} for run in runs],
             "bold_t1w": subject.anatomy_of_runs(),
+            "dummies": [run.dummies for run in runs],
         }
         if all(run.confounds is not None for run in runs):
             inputs["in_confounds"] = [str(run.confounds) for run in runs]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.interfaces.functional import CheckRuns
 from bids_xai.interfaces.images import DownsampleMask
 from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples
 from bids_xai.reports.html import listed, number
@@ -16,7 +17,7 @@ from bids_xai.workflows.preprocessing import init_preproc_wf
 
 _INPUTS = (
     "bold", "t1w", "flair", "bold_t1w", "template", "template_mask", "names", "events", "mask",
-    "in_confounds", "repetition_time", "entities", "anatomical_rows",
+    "in_confounds", "dummies", "repetition_time", "entities", "anatomical_rows",
 )  # fmt: skip
 
 _SCALINGS = {
@@ -44,6 +45,7 @@ def init_samples_wf(
     high_pass: float | None = 1 / 128,
     high_pass_sigma: float | None = None,
     confounds: Sequence[str] = (),
+    fd_threshold: float | None = None,
     standardize: bool = True,
     target: str = "trial_type",
     classes: Mapping[str, Sequence[str]] | None = None,
@@ -60,9 +62,10 @@ def init_samples_wf(
 
     .. code-block:: text
 
-        inputnode -> preproc_wf -> extract -> outputnode
+        inputnode -> (check_runs) -> preproc_wf -> extract -> outputnode
 
-    Of a run, ``extract`` cleans the time series before it takes samples of them.
+    Of a run, volumes without an image are found first, and ``extract`` cleans the time series before it takes
+    samples of them.
 
     Parameters
     ----------
@@ -86,6 +89,8 @@ def init_samples_wf(
         Voxels of the analysis grid, padded or cropped around its centre; None keeps what there is.
     scaling
         How an anatomical image's values are scaled (:func:`bids_xai.images.brain.scale_intensities`).
+    fd_threshold
+        Framewise displacement in mm above which a volume is left out; None: none is for motion.
     detrend, high_pass, high_pass_sigma, confounds, standardize
         How a run is cleaned (:func:`bids_xai.images.cleaning.clean_run`); ``high_pass`` in Hz.
     target
@@ -123,6 +128,8 @@ def init_samples_wf(
         ``compute_mask``).
     in_confounds
         List of confounds files, in the same order (used with ``confounds``; raw engines make their own).
+    dummies
+        List of int, in the same order: first volumes that are left out (absent: none).
     repetition_time
         List of seconds between volumes, in the same order.
     entities
@@ -138,13 +145,17 @@ def init_samples_wf(
         List of TSV files, one row per sample.
     mask
         Mask on the analysis grid.
+    notes
+        List of JSON files: what is to be said of volumes that were left out (BOLD only).
     """
     raw = preproc in RAW_ENGINES
     # FSL filters with its own program, before the images are resampled.
     filtered = preproc == "fsl" and high_pass_sigma is not None
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(_INPUTS)), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["samples", "rows", "mask"]), name="outputnode")
+    outputnode = pe.Node(
+        niu.IdentityInterface(fields=["samples", "rows", "mask", "notes"]), name="outputnode"
+    )
     preproc_wf = init_preproc_wf(
         preproc,
         modality=modality,
@@ -163,6 +174,14 @@ def init_samples_wf(
     ports = [
         port for port in _INPUTS if port in preproc_wf.get_node("inputnode").inputs.copyable_trait_names()
     ]
+    check = None
+    if modality == "bold":
+        check = pe.Node(CheckRuns(), name="check_runs", mem_gb=mem_gb)
+        ports.remove("bold")
+        workflow.connect([
+            (inputnode, check, [("bold", "in_files"), ("dummies", "dummies")]),
+            (check, preproc_wf, [("out_files", "inputnode.bold")]),
+        ])  # fmt: skip
     workflow.connect([(inputnode, preproc_wf, [(port, f"inputnode.{port}") for port in ports])])
     mask: tuple[pe.Node | pe.Workflow, str] = (preproc_wf, "outputnode.mask")
     # Images that are brought to the grid here are no images on which a mask could lie before.
@@ -171,7 +190,7 @@ def init_samples_wf(
         workflow.connect(inputnode, "mask", given, "in_masks")
         mask = (given, "out_mask")
     workflow.connect(*mask, outputnode, "mask")
-    if modality != "bold":
+    if check is None:
         extract = pe.MapNode(
             ExtractAnatomicalSample(scaling=scaling), iterfield=["in_file", "row"], name="extract"
         )
@@ -202,10 +221,15 @@ def init_samples_wf(
         (inputnode, extract, [("events", "in_events"), ("repetition_time", "repetition_time"),
                               ("entities", "entities")]),
         (preproc_wf, extract, [("outputnode.images", "in_file")]),
+        (check, extract, [("out_checks", "in_check")]),
+        (extract, outputnode, [("out_notes", "notes")]),
     ])  # fmt: skip
+    if fd_threshold is not None:
+        extract.inputs.fd_threshold = fd_threshold
     if confounds:
-        extract.iterfield = [*extract.iterfield, "in_confounds"]
         extract.inputs.confounds = list(confounds)
+    if confounds or fd_threshold is not None:
+        extract.iterfield = [*extract.iterfield, "in_confounds"]
         workflow.connect(preproc_wf, "outputnode.confounds", extract, "in_confounds")
     workflow.connect([(extract, outputnode, [("out_file", "samples"), ("out_rows", "rows")])])
     workflow.__postdesc__ = _cleaning(extract)
@@ -245,7 +269,7 @@ def _init_extract_node(
 ) -> pe.MapNode:
     node = pe.MapNode(
         ExtractSamples(target=target, sample=sample, window_anchor=window_anchor, hrf_shift=hrf_shift),
-        iterfield=["in_file", "in_events", "repetition_time", "entities"],
+        iterfield=["in_file", "in_check", "in_events", "repetition_time", "entities"],
         name="extract",
         mem_gb=mem_gb,
     )

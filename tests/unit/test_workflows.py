@@ -127,7 +127,8 @@ def test_graphs_of_every_engine_connect(
     resolutions = {node.inputs.resolution for node in nodes if hasattr(node.inputs, "resolution")}
     assert (resolution in resolutions) == (resolution is not None)
     arriving = workflow._graph.in_edges(workflow.get_node("outputnode"), data=True)
-    assert {port for *_, edge in arriving for _, port in edge["connect"]} == {"samples", "rows", "mask"}
+    ports = {"samples", "rows", "mask"} | ({"notes"} if modality == "bold" else set())
+    assert {port for *_, edge in arriving for _, port in edge["connect"]} == ports
     extract = workflow.get_node("extract")
     assert ("in_mask" in extract.inputs.copyable_trait_names()) == (modality == "bold")
     if modality == "bold":
