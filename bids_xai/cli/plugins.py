@@ -86,6 +86,28 @@ def chosen_plugin(execution: Execution) -> Plugin:
     return plugin
 
 
+def check_batch_folder(execution: Execution) -> None:
+    """Refuse a work folder whose name a batch system would take apart.
+
+    nipype gives the names of its scripts to the submitting programs in one line for a shell, and writes them
+    into Python sources.
+
+    Raises
+    ------
+    InputError
+        Nodes are to run in a batch system, and the path has signs besides letters, digits and ``._-+@=,``.
+    """
+    path = str(execution.work_dir.absolute())
+    strange = sorted({sign for sign in path if not (sign.isalnum() or sign in "/._-+@=,")})
+    if chosen_plugin(execution).name in SYSTEMS and strange:
+        raise InputError(
+            f"The work folder {path} has {' '.join(map(repr, strange))} in its path, with --use-plugin "
+            f"{execution.use_plugin}: the batch system's programs would take it apart.",
+            "letters, digits and ._-+@=, alone",
+            "name another --work-dir",
+        )
+
+
 def open_plugin(execution: Execution, status_callback: Callable[[Any, str], None]) -> Any:
     """Return the plugin for ``Workflow.run(plugin=...)``, ready to run nodes.
 

@@ -26,7 +26,7 @@ from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import check_participants_memory, query_dataset, run_participants
 from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan, with_split
-from bids_xai.cli.plugins import chosen_plugin, configure_nipype, planned_device
+from bids_xai.cli.plugins import check_batch_folder, chosen_plugin, configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_programs, complete, with_grid
@@ -158,6 +158,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     The request comes back with those settings filled in that depend on the input.
     """
     planned_device(request.settings.execution)
+    check_batch_folder(request.settings.execution)
     # On a cluster's machines there may be more memory than here.
     nodes_run_elsewhere = chosen_plugin(request.settings.execution).is_elsewhere
     settings = complete(request.settings)

@@ -19,6 +19,7 @@ from bids_xai.cli.parser import parse
 from bids_xai.cli.plugins import (
     PLUGINS,
     cancel,
+    check_batch_folder,
     chosen_plugin,
     device_here,
     open_plugin,
@@ -237,3 +238,17 @@ def test_as_many_gpu_nodes_run_at_once_as_there_are_gpus(
 def test_the_word_of_a_plugin_is_json_in_the_results(programs: None) -> None:
     settings = parse(["b", "o", "group", "--use-plugin", "SLURM", "--plugin-args", "max_jobs=5"]).settings
     assert json.loads(json.dumps(settings.flat()))["plugin_args"] == {"max_jobs": 5}
+
+
+@pytest.mark.parametrize("name", ["two words", "$(touch x)", "it's", "a;b", "[x]"])
+def test_a_work_folder_that_submitting_programs_would_take_apart_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for program in ("sbatch", "squeue", "scancel", "scontrol", "sacct"):
+        (tmp_path / program).write_text("#!/bin/sh\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="would take it apart"):
+        check_batch_folder(Execution(use_plugin="SLURM", work_dir=tmp_path / name))
+    check_batch_folder(Execution(use_plugin="SLURM", work_dir=Path("/scratch/me_1/work-2")))
+    check_batch_folder(Execution(work_dir=tmp_path / name))
