@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from bids_xai.errors import InputError
-from bids_xai.images.brain import conform, extract_brain, is_skull_stripped, scale_intensities
+from bids_xai.images.brain import brain_shape, conform, extract_brain, is_skull_stripped, scale_intensities
 from bids_xai.phantom.anatomy import draw_anatomy, template_position
 from bids_xai.phantom.t1w import t1w_image
 from bids_xai.phantom.template import grid, grid_points, load_template, sample, smoothed
@@ -211,3 +211,35 @@ def test_scaling_of_constants():
     np.testing.assert_array_equal(scale_intensities(constant, "minmax"), 0)
     np.testing.assert_array_equal(scale_intensities(constant, "max"), 1)
     np.testing.assert_array_equal(scale_intensities(np.zeros(4, np.float32), "max"), 0)
+
+
+def _ellipsoid(axes_mm, voxel_mm=4.0):
+    shape = np.ceil(2 * np.array(axes_mm) / voxel_mm).astype(int) + 4
+    grid = (np.indices(shape) - (shape[:, None, None, None] - 1) / 2) * voxel_mm
+    inside = (np.square(grid / np.array(axes_mm)[:, None, None, None]).sum(axis=0) <= 1).astype(np.uint8)
+    return nb.Nifti1Image(inside, np.diag([-voxel_mm, voxel_mm, voxel_mm, 1]))
+
+
+@pytest.mark.parametrize(
+    ("axes_mm", "problem"),
+    [
+        ((68, 85, 62), ""),  # 1501 ml
+        ((82, 100, 79), "ml, expected 400 to 2200 ml"),  # BET's failure had 2705
+        ((40, 45, 38), "expected 400 to 2200 ml"),
+        ((60, 60, 125), "times as long as thick, expected at most 2"),
+    ],
+)
+def test_the_volume_and_shape_of_a_mask_tell_whether_it_can_be_a_brain(axes_mm, problem):
+    found = brain_shape(_ellipsoid(axes_mm))
+    assert found.volume_ml == pytest.approx(4 / 3 * np.pi * np.prod(axes_mm) / 1e3, rel=0.01)
+    assert found.elongation == pytest.approx(max(axes_mm) / min(axes_mm), rel=0.02)
+    assert found.solidity == pytest.approx(1, abs=0.02)
+    assert bool(found.problem) is bool(problem)
+    assert problem in found.problem
+
+
+def test_scattered_masks_are_no_brains():
+    mask = _ellipsoid((68, 85, 62))
+    data = np.asarray(mask.dataobj) * (np.random.default_rng(0).random(mask.shape) < 0.5)
+    found = brain_shape(nb.Nifti1Image(data.astype(np.uint8), mask.affine))
+    assert found.problem.endswith("as full as an ellipsoid of its size, expected 75%")
