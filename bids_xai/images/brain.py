@@ -145,7 +145,7 @@ def brain_shape(mask: SpatialImage) -> BrainShape:
     Limits are wide: :data:`BRAIN_ML` spans the intracranial volumes of adults (Kruggel 2006,
     doi:10.1016/j.neuroimage.2005.09.063) and the volumes of brains from the first months of life on
     (Bethlehem et al. 2022, doi:10.1038/s41586-022-04554-y). Of two templates and eight adults whose masks
-    are right, elongation is 1.31 to 1.46 and solidity .94 to .96; a hemisphere alone has an elongation of 2.3.
+    are right, elongation is 1.31 to 1.46 and solidity .94 to .96; the elongation of one hemisphere is 2.3.
 
     Parameters
     ----------
