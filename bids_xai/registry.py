@@ -41,8 +41,19 @@ class Attribution(Entry):
     scale_has_meaning
         Whether maps of different classifiers, participants or classes may be compared as they are. Where it
         is false, they are compared as shares, ``R_i / sum_j |R_j|``
-        (:func:`bids_xai.attribution.shares.as_shares`): else a test says how large the output is, not where
-        a classifier looked.
+        (:func:`bids_xai.attribution.shares.as_shares`), or divided by ``divisor``: else a test says how large
+        the output is, not where a classifier looked.
+    divisor
+        What maps without a meaningful scale are divided by: the "sum" of their absolute values, or the "norm"
+        of the training samples' contributions (:attr:`bids_xai.decoding.softmax.SoftmaxLayer.norms`), or that
+        times the "slope" of the output (:attr:`bids_xai.attribution.linear.Linear.slopes`).
+    power
+        Voxels with information that the family-wise test of its maps finds for one that ordinary least
+        squares with permutation finds, at the defaults, mean of noise that voxels share and do not
+        (``tests/benchmarks/bench_map_power.py``); None: not measured.
+    t_correlation
+        Correlation of its maps with t of the class against the others, over voxels with independent noise
+        (same script); None: low, or not measured.
     sums_to_output
         Whether a map is meant to sum to the output that it explains.
     check
@@ -53,6 +64,9 @@ class Attribution(Entry):
 
     scale: str = ""
     scale_has_meaning: bool = True
+    divisor: str = "sum"
+    power: float | None = None
+    t_correlation: float | None = None
     sums_to_output: bool = False
     check: str = ""
 

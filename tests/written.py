@@ -18,7 +18,9 @@ COMMON = frozenset({
     "samples_per_class", "n_voxels", "n_folds", "settings", "preprocessing", "preset_departures", "atlases",
     "versions", "failed_subjects", "warnings", "mask", "background", "tables", "maps",
 })  # fmt: skip
-SOFTMAX = frozenset({"tail", "n_null", "tail_fit", "no_prevalence", "importance_samples"})
+SOFTMAX = frozenset({
+    "tail", "n_null", "tail_fit", "q_from", "map_values", "training", "no_prevalence", "importance_samples",
+})  # fmt: skip
 NETWORKS = frozenset({
     "kind", "positive", "heatmaps", "networks", "method_info", "model", "n_parameters", "shape",
     "n_explained", "explain_start", "explain_class",

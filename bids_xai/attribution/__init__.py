@@ -11,6 +11,9 @@ from bids_xai.registry import Attribution, Registry
 # What maps are averaged, compared and tested as: shares where the scale has no meaning, or as they are.
 SHARE, RAW = "share", "raw"
 MAP_VALUES = (SHARE, RAW)
+# What a map without a meaningful scale is divided by: the sum of its absolute values; the norm of what every
+# training sample has added to the weights; that norm times the slope of the output.
+SUM, NORM, SLOPE = "sum", "norm", "slope"
 
 
 def shown_as(map_values: str, shown_values: str | None) -> str:
@@ -36,22 +39,49 @@ _SLOPE = (
     "the slope of the output, which is steeper where labels could be learnt, and next to nothing for a "
     "probability near 0 or 1"
 )
+_FIT = "how hard the labels are to fit: permuted labels, which nothing predicts, give larger weights"
+_FIT_AND_SLOPE = f"{_FIT}, and the slope of the output is another where they could be learnt"
 
 IMPORTANCES = Registry(
     "importance measure",
-    Attribution("W", "bids_xai.attribution.linear:weights", "weights", "Pereira et al. 2009"),
+    Attribution(
+        "W",
+        "bids_xai.attribution.linear:weights",
+        "weights",
+        "Pereira et al. 2009",
+        scale=_FIT,
+        scale_has_meaning=False,
+        divisor=NORM,
+        t_correlation=0.99,
+        power=1.1,
+    ),
     Attribution(
         "Haufe",
         "bids_xai.attribution.patterns:haufe_pattern",
         "activation pattern of the weights in the training samples",
         "Haufe et al. 2014, equation 6",
+        power=0.6,
+        t_correlation=0.99,
     ),
-    Attribution("WX", "bids_xai.attribution.linear:weights_input", "weight x input", "Polyn et al. 2005"),
+    Attribution(
+        "WX",
+        "bids_xai.attribution.linear:weights_input",
+        "weight x input",
+        "Polyn et al. 2005",
+        scale=_FIT,
+        scale_has_meaning=False,
+        divisor=NORM,
+        power=0.9,
+    ),
     Attribution(
         "OD",
         "bids_xai.attribution.linear:output_difference",
         "change of the class's output when the voxel is set to zero",
         "Gotsopoulos et al. 2018, section 2.8",
+        scale=_FIT_AND_SLOPE,
+        scale_has_meaning=False,
+        divisor=SLOPE,
+        power=0.8,
     ),
     Attribution(
         "LRP-W2",
@@ -61,6 +91,7 @@ IMPORTANCES = Registry(
         scale=_OUTPUT,
         scale_has_meaning=False,
         sums_to_output=True,
+        power=0.2,
     ),
     Attribution(
         "LRP-z",
@@ -70,6 +101,7 @@ IMPORTANCES = Registry(
         scale=_OUTPUT,
         scale_has_meaning=False,
         sums_to_output=True,
+        power=0.3,
     ),
 )
 

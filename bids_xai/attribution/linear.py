@@ -61,6 +61,11 @@ class Linear:
         return np.exp(self.log_outputs)
 
     @cached_property
+    def slopes(self) -> npt.NDArray:
+        """Mean over S_c of ``p_sc (1 - p_sc)``, the slope of the output: shape (n_classes,)."""
+        return np.asarray((self.shares * (self.outputs * (1 - self.outputs)).T).sum(axis=1), self.X.dtype)
+
+    @cached_property
     def shares(self) -> npt.NDArray:
         """1 / |S_c| for the members of S_c, shape (n_classes, n_samples); 0 for an empty S_c."""
         sizes = np.maximum(self.members.sum(axis=1, keepdims=True), 1)

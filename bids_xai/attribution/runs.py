@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from bids_xai.attribution import IMPORTANCES
+from bids_xai.attribution import IMPORTANCES, NORM, SHARE, SLOPE, SUM
 from bids_xai.attribution.linear import Linear
 from bids_xai.attribution.patterns import haufe_pattern, pattern_coefficients
+from bids_xai.attribution.shares import as_shares, is_shared
 from bids_xai.decoding.basis import Basis
 from bids_xai.decoding.convergence import late_falls
 from bids_xai.decoding.descent import Task, Trainer, parts, threads
@@ -19,6 +20,7 @@ from bids_xai.decoding.held_out_scores import placements
 from bids_xai.decoding.scores import confusion_counts
 from bids_xai.decoding.softmax import SgdParameters, SoftmaxLayer, draw_minibatches, initial_weights
 from bids_xai.decoding.splits import Fold
+from bids_xai.registry import Attribution
 
 # Initial weights in memory at once (float32: 256 MB), whatever the number of repetitions.
 WEIGHTS_AT_ONCE = 1 << 26
@@ -62,6 +64,7 @@ def run_repetitions(
     parameters: SgdParameters,
     methods: Sequence[str],
     importance_samples: str = "class",
+    map_values: str = SHARE,
     trainer: Trainer,
     weights_at_once: int = WEIGHTS_AT_ONCE,
 ) -> Iterator[Repetition]:
@@ -91,12 +94,16 @@ def run_repetitions(
         Names in :data:`bids_xai.attribution.IMPORTANCES`.
     importance_samples
         ``"class"``: the map of a class averages the held-out samples of that class; ``"all"``: all of them.
+    map_values
+        Name in :data:`bids_xai.attribution.MAP_VALUES`: whether the maps of a fold whose scale has no meaning
+        are divided, as their method says (:attr:`bids_xai.registry.Attribution.divisor`).
     trainer
         Trains the folds, on the processor or the GPU (:func:`bids_xai.decoding.descent.trainer`).
     weights_at_once
         Weights of all repetitions that are trained together, at least those of one.
     """
-    measures = [IMPORTANCES[name].load() for name in methods]
+    measures = [_Measure.of(IMPORTANCES[name], map_values) for name in methods]
+    parameters = parameters.of(basis)
     shared = [own for own in folds if isinstance(own, Fold)]
     of_each = [own for own in folds if not isinstance(own, Fold)] or [shared] * len(labels)
     n_folds = len(of_each[0])
@@ -113,6 +120,28 @@ def run_repetitions(
             layers = trainer(basis, tasks, parameters)
             explain = partial(_explain, X, basis, subjects, measures, importance_samples, parameters)
             yield from run(explain, of_each[group], labels[group], begun, parts(layers, n_folds))
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A measure of importance, and what its maps are divided by, if by anything."""
+
+    function: Callable[[Linear], npt.NDArray]
+    divisor: str | None
+
+    @classmethod
+    def of(cls, method: Attribution, map_values: str) -> _Measure:
+        """Return the measure of a method whose maps are compared as ``map_values`` says."""
+        return cls(method.load(), method.divisor if is_shared(method, map_values) else None)
+
+    def __call__(self, layer: Linear, norms: npt.NDArray) -> npt.NDArray:
+        """Return the maps of a layer, shape (n_classes, n_voxels)."""
+        maps = self.function(layer)
+        if self.divisor in (NORM, SLOPE):
+            size = norms if self.divisor == NORM else norms * layer.slopes
+            # Where no sample has added anything, the weights are those of the start, and say nothing.
+            return np.divide(maps, size[:, None], out=np.zeros_like(maps), where=size[:, None] > 0)
+        return as_shares(maps) if self.divisor == SUM else maps
 
 
 @dataclass(frozen=True)
@@ -141,7 +170,7 @@ def _explain(
     X: npt.NDArray,
     basis: Basis,
     subjects: npt.NDArray[np.int64],
-    measures: Sequence[Callable[[Linear], npt.NDArray]],
+    measures: Sequence[_Measure],
     importance_samples: str,
     parameters: SgdParameters,
     folds: Sequence[Fold],
@@ -162,7 +191,7 @@ def _explain(
     placed = placements(
         labels, [np.asarray(logits[i][:, own.test].T) for i, own in enumerate(folds)], subjects, folds
     )
-    falls = late_falls(basis, labels, folds, layers, beginning.W, beginning.Z0, parameters.l2)
+    falls = late_falls(basis, labels, folds, layers, beginning.W, beginning.Z0, parameters.decay)
     average = _FoldAverage(len(measures), n_classes, n_voxels)
     if not measures:
         return Repetition(confusions, placed, falls, average.result())
@@ -170,7 +199,7 @@ def _explain(
     W = beginning.W
     W *= factors
     W += (coefficients @ X if basis.dual else coefficients).reshape(W.shape)
-    patterns = _patterns(X, folds, logits) if haufe_pattern in measures else None
+    patterns = _patterns(X, folds, logits) if any(own.function is haufe_pattern for own in measures) else None
     for number, fold in enumerate(folds):
         members = labels[fold.test] == np.arange(n_classes)[:, None]
         if importance_samples == "all":
@@ -183,7 +212,7 @@ def _explain(
             members=members,
             patterns=None if patterns is None else patterns[number],
         )
-        average.add(layer, measures)
+        average.add(layer, layers[number].norms, measures)
     return Repetition(confusions, placed, falls, average.result())
 
 
@@ -202,11 +231,11 @@ class _FoldAverage:
         self.total = np.zeros((n_methods, n_classes, n_voxels), dtype=np.float32)
         self.counts = np.zeros(n_classes, dtype=np.int64)
 
-    def add(self, layer: Linear, measures: Sequence[Callable[[Linear], npt.NDArray]]) -> None:
+    def add(self, layer: Linear, norms: npt.NDArray, measures: Sequence[_Measure]) -> None:
         present = layer.members.any(axis=1)
         self.counts += present
         for number, measure in enumerate(measures):
-            self.total[number, present] += measure(layer)[present]
+            self.total[number, present] += measure(layer, norms)[present]
 
     def result(self) -> npt.NDArray[np.float32]:
         self.total /= np.maximum(self.counts, 1)[:, None].astype(np.float32)

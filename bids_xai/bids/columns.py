@@ -134,10 +134,15 @@ TABLE_COLUMNS: dict[str, dict[str, Any]] = {
         "threshold_median": "Median over the voxels of the permutation threshold",
         "fwer_threshold": "Family-wise threshold over the voxels (max-statistic)",
         "reproducibility_threshold": "Largest share of the second permuted set in which any voxel passes",
+        "n_voxels_chance": "Voxels expected to exceed their threshold without any information: mean over the "
+        "second permuted set, or alpha times the number of voxels; runs on the true labels share these, so "
+        "that about as many false ones are reproducible",
         "n_voxels_p": "Voxels whose mean importance exceeds their threshold",
         "n_voxels_fwer": "Voxels whose mean importance exceeds the family-wise threshold",
-        "n_voxels_fdr": "Voxels with a false discovery rate of alpha (Benjamini and Hochberg)",
-        "n_voxels_reproducible": "Voxels whose reproducibility exceeds the reproducibility threshold",
+        "n_voxels_fdr": "Voxels whose q is at most alpha: false discovery rate (Benjamini and Hochberg) of "
+        "p-values whose tail is fitted, if there are enough permutations",
+        "n_voxels_reproducible": "Voxels whose reproducibility exceeds the reproducibility threshold: no "
+        "correction for their number",
     },
     "tails": {
         **_METHOD,

@@ -20,18 +20,19 @@ from bids_xai.bids.group_folder import manifest, shared_entities, write_images, 
 from bids_xai.bids.names import group_map_path, sanitize_all
 from bids_xai.decoding.design import Design
 
-PER_METHOD = ("mean", "p", "pfwer", "reproducibility", "thresholded", "fwer")
+PER_METHOD = ("mean", "p", "pfwer", "q", "reproducibility", "thresholded", "fwer")
 SCALED = ("mean", "thresholded", "fwer")
 DESCRIPTIONS = {
     "mean": "Importance, mean over the trainings on the true labels",
     "p": "Permutation p-value of the mean importance; 1 where it is larger than the largest level",
     "pfwer": "Family-wise permutation p-value of the mean importance (max-statistic over the voxels)",
+    "q": "False discovery rate at which the voxel is found (Benjamini and Hochberg's adjusted p-value)",
     "reproducibility": "Share of the trainings in which the importance exceeds the voxel's threshold",
     "thresholded": "Mean importance where it exceeds the voxel's permutation threshold, else 0",
     "fwer": "Mean importance where it exceeds the family-wise (max-statistic) threshold, else 0",
     "t": "Student's t of the class against all others",
     "F": "F of the one-way analysis of variance over the classes",
-    "overlap": "Number of methods whose reproducibility is above one half",
+    "overlap": "Number of methods whose reproducibility is above one half; not corrected for chance",
     "lowunivariate": "Number of methods whose reproducibility is above one half, where |t| < 1, else 0",
 }
 

@@ -72,9 +72,9 @@ def shared_entities(results: Results) -> dict[str, Any]:
 def write_map(
     results: Results, stat: str, voxels: npt.NDArray, path: Path, description: str, **more: Any
 ) -> None:
-    """Write values of the mask's voxels as an image, with its sidecar; outside the mask p-values are 1."""
+    """Write values of the mask's voxels as an image, with its sidecar; outside the mask p and q are 1."""
     image = unmask(np.asarray(voxels, dtype=np.float32), results.mask)
-    if stat in ("p", "pfwer"):
+    if stat in ("p", "pfwer", "q"):
         # Outside the mask nothing was tested: 0 would read as significant.
         data = np.asarray(image.dataobj).copy()
         data[np.asarray(results.mask.dataobj) == 0] = 1

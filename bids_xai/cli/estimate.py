@@ -204,7 +204,8 @@ class _Trial:
         inference, decoding = self.settings.inference, self.settings.decoding
         shape = (len(inference.alpha), len(inference.importance), len(self.design.classes), self.X.shape[1])
         counter = ExceedanceCounter(np.zeros(shape, dtype=np.float32), inference.tail)
-        parameters = SgdParameters(batch_size=decoding.batch_size, n_updates=n_updates)
+        # Of any size: neither changes the time.
+        parameters = SgdParameters(1e-3, decoding.batch_size, n_updates, l2=1e-3)
         # On the processor its own time, which other programs do not lengthen.
         clock = time.perf_counter if self.device == "cuda" else time.process_time
         with threadpool_limits(1, user_api="blas"):
@@ -226,6 +227,7 @@ class _Trial:
             parameters=parameters,
             methods=inference.importance,
             importance_samples=inference.importance_samples,
+            map_values=inference.map_values,
             trainer=self.trainer,
         ):
             yield result.maps

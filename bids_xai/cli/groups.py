@@ -84,16 +84,14 @@ def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dic
         "n_repeats": decoding.n_repeats,
         "model": decoding.model,
         "training": {
-            "learning_rate": decoding.learning_rate,
-            "batch_size": decoding.batch_size,
-            "n_updates": decoding.n_updates,
-            "l2": decoding.l2,
-            "clip": decoding.clip,
-            "bias": decoding.bias,
+            name: value
+            for name in ("learning_rate", "batch_size", "n_updates", "l2", "clip", "bias")
+            if (value := getattr(decoding, name)) is not None
         },
         "precision": decoding.precision,
         "importance": inference.importance,
         "importance_samples": inference.importance_samples,
+        "map_values": inference.map_values,
         "n_runs": inference.n_runs,
         "n_permutations": inference.n_permutations,
         "n_null": inference.n_null,

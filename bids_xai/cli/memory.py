@@ -224,12 +224,12 @@ class _Sizes:
         # In a file, the system gives its memory to whoever needs it.
         null = 0.0 if self.execution.low_mem else 4.0 * self.n_kept * self.values
         counts = 2 * (4.0 * self.n_alphas + 8) * self.values
-        maps = (12.0 * self.n_alphas + 16) * self.values
+        maps = (12.0 * self.n_alphas + 24) * self.values
         return _libraries("summaries") + null + counts + maps + 8.0 * self.n_alphas * self.values
 
     def write(self) -> float:
         """Count all maps, and the figures."""
-        return _libraries("figures") + (12.0 * self.n_alphas + 16) * self.values
+        return _libraries("figures") + (12.0 * self.n_alphas + 20) * self.values
 
 
 def _libraries(kind: str) -> float:

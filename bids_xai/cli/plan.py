@@ -24,6 +24,7 @@ from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import grid_name, needs_template
 from bids_xai.decoding.convergence import convergence_warning
 from bids_xai.decoding.design import Design, make_design
+from bids_xai.decoding.softmax import check_decay
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
 from bids_xai.inference.accuracy import FITTED
@@ -80,6 +81,8 @@ def plan_group(
     )
     # Refuses what cannot be exchanged.
     permute_design(design, scheme_of(settings, design), np.random.default_rng(0))
+    if settings.decoding.learning_rate is not None and settings.decoding.l2 is not None:
+        check_decay(settings.decoding.learning_rate, settings.decoding.l2)
     if inference.tail_fit == FITTED:
         check_exceedances(inference.n_permutations, kept_values(inference.n_permutations, inference.alpha))
     return design, rows.iloc[kept]
@@ -322,7 +325,7 @@ def group_work_bytes(n_samples: int, n_voxels: int, n_classes: int, settings: Se
     samples = n_samples * (n_voxels + min(n_samples, n_voxels))
     # Largest null values; counts of every level and a sum (16 bytes) for each set; thresholds; maps.
     n_sets = 2 if inference.n_null else 1
-    of_value = n_kept + n_sets * (n_alphas + 4) + n_alphas + 3 + 3 * n_alphas
+    of_value = n_kept + n_sets * (n_alphas + 4) + n_alphas + 4 + 3 * n_alphas
     of_voxel = of_value * len(inference.importance) * n_classes + 4 * n_classes + 2
     n_nodes = repetitions(settings) // settings.execution.chunk_size
     return 4.0 * (samples + of_voxel * n_voxels) + _NODE_BYTES * (n_nodes + _OTHER_NODES)

@@ -121,13 +121,16 @@ def _run(arguments: dict[str, Any]) -> int:
     settings = resolve(load_preset(PRESET), given(arguments))
     labels = list(dict.fromkeys(arguments["scenario"]))
     parameters = {label: _parameters(label, arguments, settings.decoding.random_seed) for label in labels}
-    _check_decay(settings.decoding.learning_rate, _LAMBDA if REGULARISED in labels else settings.decoding.l2)
     from bids_xai.cli.graphs import APP_FOLDER, run_graph
     from bids_xai.cli.plan import repetitions
     from bids_xai.cli.plugins import configure_nipype
     from bids_xai.cli.progress import Progress
     from bids_xai.cli.workdir import check_writable
+    from bids_xai.decoding.softmax import check_decay
 
+    rate, l2 = settings.decoding.learning_rate, _LAMBDA if REGULARISED in labels else settings.decoding.l2
+    if rate is not None and l2 is not None:
+        check_decay(rate, l2)
     out = arguments["output_dir"].absolute()
     check_writable(out)
     sweep(out)
@@ -168,15 +171,6 @@ def _workflow(label: str, parameters: ScenarioParameters, settings: Settings, ou
         inference=inference,
         name=f"scenario_{label.replace('-', '_')}_wf",
     )
-
-
-def _check_decay(learning_rate: float, l2: float) -> None:
-    if learning_rate * l2 >= 1:
-        raise InputError(
-            f"A weight decay of {l2:g} with a learning rate of {learning_rate:g}.",
-            "a product below 1: every update would take away more than the weights there are",
-            f"lower --learning-rate, or use --scenario 3 --l2 with less than {1 / learning_rate:g}",
-        )
 
 
 def _parameters(label: str, arguments: dict[str, Any], seed: int) -> ScenarioParameters:

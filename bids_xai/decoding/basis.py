@@ -36,6 +36,20 @@ class Basis:
         """Return the products of coefficients (k, width) with every row, shape (k, n_samples)."""
         return np.asarray(coefficients @ self.rows[:, : self.width].T)
 
+    def mean_squares(self) -> tuple[float, float]:
+        """Return ``mean_s |x_s|^2`` and ``mean_s |x_s - mean_s x_s|^2`` of the samples, in float64.
+
+        The second is the variance of a voxel, summed over the voxels.
+        """
+        rows = self.rows[:, : self.width]
+        if self.dual:
+            whole = float(np.diagonal(rows).mean(dtype=np.float64))
+            of_mean = float(rows.mean(dtype=np.float64))
+        else:
+            whole = float(np.einsum("sv,sv->", rows, rows, dtype=np.float64)) / len(rows)
+            of_mean = float((rows.mean(axis=0, dtype=np.float64) ** 2).sum())
+        return whole, max(whole - of_mean, 0.0)
+
     def restricted(self, samples: npt.NDArray[np.int64]) -> Basis:
         """Return the basis of some of the samples alone."""
         part = self.rows[np.ix_(samples, samples)] if self.dual else self.rows[samples, : self.width]

@@ -99,6 +99,7 @@ class CpuTrainer:
 
     def __call__(self, basis: Basis, tasks: Sequence[Task], parameters: SgdParameters) -> list[SoftmaxLayer]:
         """Train the layers."""
+        parameters = parameters.of(basis)
         layers: list[SoftmaxLayer | None] = [None] * len(tasks)
         # Tasks of one fold, whatever their repetition, share what is cut out of the Gram matrix.
         order = sorted(range(len(tasks)), key=lambda number: (id(tasks[number].samples), number))
@@ -138,7 +139,7 @@ def _among_all(layer: SoftmaxLayer, samples: npt.NDArray[np.int64], n: int) -> S
     coefficients = np.zeros((len(layer.coefficients), n), dtype=layer.coefficients.dtype)
     coefficients[:, samples] = layer.coefficients
     halfway = None if layer.halfway is None else _among_all(layer.halfway, samples, n)
-    return SoftmaxLayer(coefficients, layer.factor, layer.bias, halfway)
+    return SoftmaxLayer(coefficients, layer.factor, layer.bias, layer.norms, halfway)
 
 
 class TorchTrainer:
@@ -149,6 +150,7 @@ class TorchTrainer:
 
     def __call__(self, basis: Basis, tasks: Sequence[Task], parameters: SgdParameters) -> list[SoftmaxLayer]:
         """Train the layers; those with minibatches of one size go together, as many as fit."""
+        parameters = parameters.of(basis)
         layers: list[SoftmaxLayer | None] = [None] * len(tasks)
         sizes = [min(parameters.batch_size, len(task.samples)) for task in tasks]
         for size in sorted(set(sizes)):
@@ -175,11 +177,12 @@ class TorchTrainer:
             reached = _descend_together(rows, basis.dual, starts, targets, batches, parameters)
         kind = basis.rows.dtype
         layers: list[SoftmaxLayer | None] = [None] * len(tasks)
-        for coefficients, factor, bias in reached:
-            trained, biases = coefficients.transpose(1, 2).cpu().numpy(), bias[:, 0].cpu().numpy()
+        for coefficients, factor, bias, norms in reached:
+            trained = np.ascontiguousarray(coefficients.transpose(1, 2).cpu().numpy(), dtype=kind)
+            biases, of_samples = bias[:, 0].cpu().numpy().astype(kind), norms.cpu().numpy().astype(kind)
             layers = [
-                SoftmaxLayer(np.ascontiguousarray(own, dtype=kind), factor, offset.astype(kind), before)
-                for own, offset, before in zip(trained, biases, layers, strict=True)
+                SoftmaxLayer(own, factor, offset, norm, before)
+                for own, offset, norm, before in zip(trained, biases, of_samples, layers, strict=True)
             ]
         return [layer for layer in layers if layer is not None]
 
@@ -191,39 +194,43 @@ def _descend_together(
     targets: torch.Tensor,
     batches: torch.Tensor,
     parameters: SgdParameters,
-) -> list[tuple[torch.Tensor, float, torch.Tensor]]:
+) -> list[tuple[torch.Tensor, float, torch.Tensor, torch.Tensor]]:
     """Return what half of the updates and all of them have led to.
 
-    Coefficients (n_layers, width, n_classes), the factor of the initial weights, and the bias.
+    Coefficients (n_layers, width, n_classes), the factor of the initial weights, the bias, and the norms.
     """
     import torch
 
     n_layers, _, n_classes = starts.shape
     coefficients = rows.new_zeros((n_layers, rows.shape[1], n_classes))
+    added = coefficients if dual else rows.new_zeros((n_layers, len(rows), n_classes))
     bias = rows.new_zeros((n_layers, 1, n_classes))
     own = torch.arange(n_layers, device=rows.device)[:, None]
-    step, decay = parameters.learning_rate / batches.shape[2], 1 - parameters.learning_rate * parameters.l2
+    step, decay = parameters.step / batches.shape[2], 1 - parameters.step * parameters.decay
     factor = 1.0
     reached = []
     for update in range(batches.shape[1]):
         if update == batches.shape[1] // 2:
-            reached.append((coefficients.clone(), factor, bias.clone()))
+            reached.append((coefficients.clone(), factor, bias.clone(), added.norm(dim=1)))
         chosen = batches[:, update]
         gathered = rows[chosen]
         outputs = (gathered @ coefficients + factor * starts[own, chosen] + bias).softmax(dim=2)
         if parameters.clip:
             outputs = outputs.clamp(parameters.clip, 1 - parameters.clip)
         error = (targets[own, chosen] - outputs) * step
-        if parameters.l2:
+        if parameters.decay:
             coefficients *= decay
             factor *= decay
+            if not dual:
+                added *= decay
         if dual:
             coefficients[own, chosen] += error
         else:
             coefficients += gathered.transpose(1, 2) @ error
+            added[own, chosen] += error
         if parameters.bias:
             bias += error.sum(dim=1, keepdim=True)
-    return [*reached, (coefficients, factor, bias)]
+    return [*reached, (coefficients, factor, bias, added.norm(dim=1))]
 
 
 def parts(sequence: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

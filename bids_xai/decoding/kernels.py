@@ -41,7 +41,7 @@ def floyd(draws, n):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_COMPILED)
-def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, with_bias, state):  # type: ignore[no-untyped-def]
+def descend(rows, dual, A, added, Z0, labels, minibatches, learning_rate, l2, clip, with_bias, state):  # type: ignore[no-untyped-def]
     """Train one softmax layer; ``A``, all zero at first, takes its coefficients.
 
     Parameters
@@ -52,6 +52,9 @@ def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, wit
         Whether the rows are those of the Gram matrix: an update then adds errors to A, else rows.
     A
         Shape (4 m, width): one row for each class that is trained, and zeros; may be wider in type than rows.
+    added
+        What every row has added to A, in units of itself, shape (4 m, n), zero at first: A itself, or where
+        rows are samples another array.
     Z0
         Logits of the initial weights, shape (n, n_classes).
     labels, minibatches
@@ -64,7 +67,7 @@ def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, wit
     Returns
     -------
     factor, factor_0 : float
-        What A and the initial weights are to be multiplied by.
+        What A (with ``added``) and the initial weights are to be multiplied by.
     bias : array, float64, shape (n_classes,)
     """
     n_classes = Z0.shape[1]
@@ -90,11 +93,14 @@ def descend(rows, dual, A, Z0, labels, minibatches, learning_rate, l2, clip, wit
         factor_0 *= decay
         if abs(factor) < _SMALLEST_FACTOR:
             _rescale(A, factor)
+            if not dual:
+                _rescale(added, factor)
             factor = 1.0
         if dual:
             _add_errors(errors, minibatch, step / factor, n_trained, A)
         else:
             _add_rows(rows, errors, minibatch, step / factor, n_trained, A)
+            _add_errors(errors, minibatch, step / factor, n_trained, added)
         if with_bias:
             for c in range(n_classes):
                 bias[c] += step * errors[c].sum()

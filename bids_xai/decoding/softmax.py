@@ -16,7 +16,7 @@ rows of K.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +31,19 @@ _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 
 @dataclass(frozen=True)
 class SgdParameters:
-    """Parameters of the training; the defaults are those of Gotsopoulos et al. (2018).
+    """Parameters of the training.
 
     Parameters
     ----------
     learning_rate
-        Step of the gradient descent.
+        Step of the gradient descent; None: from the data (:meth:`of`). Gotsopoulos et al. (2018): .005.
     batch_size
         Samples in a minibatch, drawn without replacement within it.
     n_updates
         Number of minibatches.
     l2
         Weight decay: ``W <- W - learning_rate * (gradient + l2 * W)``; the bias does not decay. The authors'
-        lambda is l2 times batch_size.
+        lambda is l2 times batch_size; theirs is 0. None: from the data (:meth:`of`).
     clip
         The outputs that the error is taken of are clipped to [clip, 1 - clip], as in the authors' code (.01);
         0: they are not.
@@ -51,12 +51,65 @@ class SgdParameters:
         Whether there is a bias; it starts at 0.
     """
 
-    learning_rate: float = 0.005
+    learning_rate: float | None = None
     batch_size: int = 20
     n_updates: int = 10_000
-    l2: float = 0.0
+    l2: float | None = None
     clip: float = 0.0
     bias: bool = True
+
+    @property
+    def step(self) -> float:
+        """The learning rate, which is known."""
+        if self.learning_rate is None:
+            raise ValueError("the learning rate is to be taken from the data: SgdParameters.of")
+        return self.learning_rate
+
+    @property
+    def decay(self) -> float:
+        """The weight decay, which is known."""
+        if self.l2 is None:
+            raise ValueError("the weight decay is to be taken from the data: SgdParameters.of")
+        return self.l2
+
+    def of(self, basis: Basis) -> SgdParameters:
+        """Return the parameters for some samples: learning rate and weight decay are taken from them.
+
+        With n samples x_s::
+
+            l2            = mean_s |x_s - mean_s x_s|^2 / (2 n)
+            learning_rate = min(4 / mean_s |x_s|^2, 2 / (n l2))
+
+        The cross-entropy curves by at most |x_s|^2 / 4 along a sample, and over all samples, were they noise,
+        by half of this l2 in every direction: the decay is of the size of what the data say, whatever their
+        number of voxels. It shrinks weights towards differences of class means, as far as the accuracy gains
+        by it (``tests/benchmarks/bench_map_power.py``). The step is the inverse of the largest curvature, and
+        small enough for n / 2 updates to enter the weights, so that minibatches average out.
+
+        Raises
+        ------
+        InputError
+            A weight decay takes away more than the weights there are.
+        """
+        if self.learning_rate is not None and self.l2 is not None:
+            return self
+        whole, around_mean = basis.mean_squares()
+        n = len(basis.rows)
+        l2 = around_mean / (2 * n) if self.l2 is None else self.l2
+        steps = ([4 / whole] if whole else []) + ([2 / (n * l2)] if l2 else [])
+        rate = min(steps, default=1.0) if self.learning_rate is None else self.learning_rate
+        check_decay(rate, l2)
+        return replace(self, learning_rate=rate, l2=l2)
+
+
+def check_decay(learning_rate: float, l2: float) -> None:
+    """Raise InputError if an update takes away more than the weights there are."""
+    if learning_rate * l2 >= 1:
+        raise InputError(
+            f"A weight decay of {l2:g} with a learning rate of {learning_rate:g}.",
+            "a product below 1: every update would take away more than the weights there are",
+            f"lower --learning-rate, or --l2 to less than {1 / learning_rate:g}",
+        )
 
 
 @dataclass(frozen=True)
@@ -71,6 +124,10 @@ class SoftmaxLayer:
         What weight decay has left of the initial weights.
     bias
         Shape (n_classes,).
+    norms
+        ``sqrt(sum_s a_sc^2)``, a_sc being what training sample s has added to the weights of class c in units
+        of itself, ``W = factor * W0 + sum_s x_s a_s'``: shape (n_classes,). In a voxel that is independent of
+        the labels and has the standard deviation sd, weights vary by ``sd norms``.
     halfway
         The layer after half of the updates; None of itself.
     """
@@ -78,6 +135,7 @@ class SoftmaxLayer:
     coefficients: npt.NDArray
     factor: float
     bias: npt.NDArray
+    norms: npt.NDArray
     halfway: SoftmaxLayer | None = None
 
 
@@ -157,29 +215,46 @@ def train(
     parameters
         Of the training.
     """
-    n_classes = len(Z0)
+    parameters = parameters.of(basis)
+    n_classes, kind = len(Z0), coefficient_type(basis)
     n_trained = n_classes if parameters.clip else n_classes - 1
-    A = aligned_zeros(-(-n_trained // 4) * 4, basis.width, coefficient_type(basis))
+    n_rows = -(-n_trained // 4) * 4
+    A = aligned_zeros(n_rows, basis.width, kind)
+    added = A if basis.dual else aligned_zeros(n_rows, len(basis.rows), kind)
     state, layer, half = (1.0, 1.0, np.zeros(n_classes)), None, len(minibatches) // 2
     for part in (minibatches[:half], minibatches[half:]):
         state = descend(
             basis.rows,
             basis.dual,
             A,
+            added,
             np.ascontiguousarray(Z0.T),
             labels,
             part,
-            parameters.learning_rate,
-            parameters.l2,
+            parameters.step,
+            parameters.decay,
             parameters.clip,
             parameters.bias,
             state,
         )
         factor, factor_0, bias = state
-        coefficients = np.empty((n_classes, basis.width), dtype=basis.rows.dtype)
-        coefficients[:n_trained] = A[:n_trained, : basis.width] * A.dtype.type(factor)
-        if n_trained < n_classes:
-            coefficients[-1] = -coefficients[:-1].sum(axis=0)
-        layer = SoftmaxLayer(coefficients, float(factor_0), bias.astype(basis.rows.dtype), layer)
+        coefficients = _of_all_classes(A[:, : basis.width], n_classes, n_trained, factor)
+        of_samples = coefficients if basis.dual else _of_all_classes(added, n_classes, n_trained, factor)
+        layer = SoftmaxLayer(
+            coefficients.astype(basis.rows.dtype, copy=False),
+            float(factor_0),
+            bias.astype(basis.rows.dtype),
+            np.linalg.norm(of_samples, axis=1).astype(basis.rows.dtype),
+            layer,
+        )
     assert layer is not None
     return layer
+
+
+def _of_all_classes(A: npt.NDArray, n_classes: int, n_trained: int, factor: float) -> npt.NDArray:
+    """Return the coefficients of all classes: of one that is not trained, minus the sum of the others."""
+    out = np.empty((n_classes, A.shape[1]), dtype=A.dtype)
+    out[:n_trained] = A[:n_trained] * A.dtype.type(factor)
+    if n_trained < n_classes:
+        out[-1] = -out[:-1].sum(axis=0)
+    return out

@@ -36,7 +36,7 @@ def score_tests(
     Parameters
     ----------
     observed
-        Score by the name of its metric; higher is better. A mean over trainings varies less than single
+        Score by the name of its metric; higher is better. A mean over trainings varies at most as single
         retrained networks do, so that its p errs on the safe side.
     null
         Scores of the retrained networks, shape (m,), by metric; m may differ between metrics.

@@ -12,6 +12,7 @@ from numpy.lib.format import open_memmap
 
 from bids_xai.errors import InputError
 from bids_xai.inference.ledger import Arrays, Ledger
+from bids_xai.inference.tail import FEWEST_EXCEEDANCES, exceedances
 from bids_xai.inference.thresholds import rank, voxel_thresholds
 
 TWO_SIDED = "two-sided"
@@ -112,8 +113,13 @@ class NullAccumulator:
 
 
 def kept_values(n_permutations: int, alphas: Sequence[float]) -> int:
-    """Return how many of the largest null values thresholds at these levels need (at least one)."""
-    return max(rank(max(alphas), n_permutations), 1)
+    """Return how many of the largest null values are kept of every voxel, at least one.
+
+    As many as thresholds at these levels need, and as many as its tail needs to be fitted
+    (:mod:`bids_xai.inference.tail`) where there are enough permutations for that.
+    """
+    of_tail = FEWEST_EXCEEDANCES + 1 if exceedances(n_permutations) else 1
+    return max(rank(max(alphas), n_permutations), of_tail)
 
 
 def load_top(ledger: Ledger, n_runs: int, path: Path | None = None) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_xai.inference.accuracy import (
+    COUNTED,
     FITTED,
     accuracy_table,
     accuracy_tests,
@@ -23,8 +24,10 @@ from bids_xai.inference.accuracy import (
 from bids_xai.inference.null import sided
 from bids_xai.inference.reproducibility import reproducibility_curve, reproducibility_threshold
 from bids_xai.inference.tail import COUNTED_FROM, tail_family_p_map, tail_p_map
+from bids_xai.inference.tail import exceedances as exceedances_of_tail
 from bids_xai.inference.thresholds import (
-    false_discovery,
+    adjusted_p,
+    discovered,
     family_p_map,
     family_thresholds,
     p_map,
@@ -102,6 +105,7 @@ class Summary:
     maps: dict[str, npt.NDArray]
     tables: dict[str, pd.DataFrame]
     report_alpha: float
+    q_from: str
 
 
 def summarize(
@@ -134,7 +138,9 @@ def summarize(
         ``"greater"`` or ``"two-sided"``.
     tail_fit
         ``"none"``: all p-values are counted; ``"gpd"``: small ones come from the tail of their null
-        (:mod:`bids_xai.inference.tail`). Thresholds are those of counting.
+        (:mod:`bids_xai.inference.tail`). Thresholds are those of counting. False discovery rates are those of
+        fitted tails without an end in both cases, if the null is large enough: counted p-values are never
+        below 1 / (m + 1), which nothing passes unless n_voxels / (alpha (m + 1)) voxels do.
     smallest
         One over the number of distinct relabelings: no p-value lies below.
     exceedances
@@ -148,8 +154,17 @@ def summarize(
     family = family_thresholds(null.maxima, alphas)
     reproducibility = real.reproducibility
     counted = {"p": p_map(compared, null.top, len(null)), "pfwer": family_p_map(compared, null.maxima)}
-    p_maps = counted if tail_fit != FITTED else _tail_p_maps(counted, compared, null, smallest)
-    maps = {"mean": mean, **p_maps, **univariate}
+    p_maps = counted
+    if tail_fit == FITTED:
+        p_maps = {
+            "p": tail_p_map(counted["p"], compared, null.top, len(null), smallest),
+            "pfwer": tail_family_p_map(counted["pfwer"], compared, null.maxima, smallest),
+        }
+    # With tails that may end, noise has more discoveries than alpha allows.
+    q = tail_p_map(counted["p"], compared, null.top, len(null), smallest, endless=True)
+    for family_of_voxels in np.ndindex(q.shape[:-1]):
+        q[family_of_voxels] = adjusted_p(q[family_of_voxels])
+    maps = {"mean": mean, **p_maps, "q": q, **univariate}
     for number in range(len(alphas)):
         maps[f"reproducibility-{number}"] = reproducibility[number]
         maps[f"thresholded-{number}"] = np.where(compared > null.thresholds[number], mean, 0)
@@ -175,19 +190,8 @@ def summarize(
         tables["tails"] = _tails_table(counted, p_maps, len(null), *axes)
     if population is not None:
         tables["prevalence"] = prevalence_table(real.confusions, null.confusions, classes, population)
-    return Summary(maps, tables, shown)
-
-
-def _tail_p_maps(
-    counted: Mapping[str, npt.NDArray[np.float32]],
-    compared: npt.NDArray[np.float32],
-    null: Null,
-    smallest: float,
-) -> dict[str, npt.NDArray[np.float32]]:
-    return {
-        "p": tail_p_map(counted["p"], compared, null.top, len(null), smallest),
-        "pfwer": tail_family_p_map(counted["pfwer"], compared, null.maxima, smallest),
-    }
+    q_from = FITTED if exceedances_of_tail(len(null), len(null.top)) else COUNTED
+    return Summary(maps, tables, shown, q_from)
 
 
 def report_alpha(alphas: Sequence[float], n_permutations: int) -> float:
@@ -196,6 +200,20 @@ def report_alpha(alphas: Sequence[float], n_permutations: int) -> float:
     if PREFERRED_ALPHA in reachable:
         return PREFERRED_ALPHA
     return min(reachable) if reachable else max(alphas)
+
+
+def chance_voxels(second: Runs | None, null: Null, alphas: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return how many voxels pass their threshold by chance, shape (n_alphas, n_methods, n_classes).
+
+    The mean over the second set of permuted runs; without one, what counting promises: the number of voxels
+    times ``floor(alpha (m + 1)) / (m + 1)``. Runs on the true labels share these labels: without any
+    information, the same voxels pass in most of them, about as many as in one permuted run.
+    """
+    if second is not None:
+        return np.asarray(second.counts.sum(axis=-1) / len(second))
+    promised = [rank(alpha, len(null)) / (len(null) + 1) for alpha in alphas]
+    shape = (len(alphas), *null.thresholds.shape[1:-1])
+    return np.multiply.outer(promised, np.full(shape[1:], float(null.thresholds.shape[-1]))).reshape(shape)
 
 
 def _curves_table(
@@ -236,9 +254,10 @@ def _thresholds_table(
     alphas: Sequence[float],
 ) -> pd.DataFrame:
     by_chance = None if second is None else reproducibility_threshold(second.counts, len(second))
+    expected = chance_voxels(second, null, alphas)
     rows: list[dict[str, Any]] = []
     for a, alpha in enumerate(alphas):
-        discovered = false_discovery(maps["p"], alpha).sum(axis=-1)
+        of_fdr = discovered(maps["q"], alpha).sum(axis=-1)
         for m, method in enumerate(methods):
             for c, name in enumerate(classes):
                 limit = float("nan") if by_chance is None else float(by_chance[a, m, c])
@@ -251,9 +270,10 @@ def _thresholds_table(
                         "threshold_median": float(np.median(null.thresholds[a, m, c])),
                         "fwer_threshold": float(family[a, m, c]),
                         "reproducibility_threshold": limit,
+                        "n_voxels_chance": float(expected[a, m, c]),
                         "n_voxels_p": int(np.count_nonzero(maps[f"thresholded-{a}"][m, c])),
                         "n_voxels_fwer": int(np.count_nonzero(maps[f"fwer-{a}"][m, c])),
-                        "n_voxels_fdr": int(discovered[m, c]),
+                        "n_voxels_fdr": int(of_fdr[m, c]),
                         "n_voxels_reproducible": int((share > limit).sum()) if second is not None else None,
                     }
                 )

@@ -19,7 +19,7 @@ FEWEST_EXCEEDANCES = 20
 # 5 % points of A2 by the shape, scale and shape estimated (Choulakian & Stephens 2001, table 2).
 _SHAPES = np.array([-0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 0.9])
 _CRITICAL = np.array([1.321, 1.221, 1.140, 1.074, 1.020, 0.974, 0.935, 0.903, 0.830, 0.771])
-_LEAST = 1e-9
+_LEAST, _NEARLY_EXPONENTIAL = 1e-9, 1e-6
 _TILE_VALUES = 1 << 21
 
 
@@ -69,7 +69,7 @@ class Pareto:
         return out
 
 
-def fit_pareto(y: Floats) -> Pareto:
+def fit_pareto(y: Floats, *, endless: bool = False) -> Pareto:
     """Fit generalised Pareto distributions (Zhang & Stephens 2009).
 
     With ``theta_j = 1 / y_(n) + (1 - sqrt(G / (j - 1/2))) / (3 y_(n/4))``, j = 1 ... G = 30 + sqrt(n), the
@@ -80,6 +80,9 @@ def fit_pareto(y: Floats) -> Pareto:
     ----------
     y
         Exceedances, ascending and above 0, shape (n, n_series).
+    endless
+        Only shapes from 0 on, whose tails have no end: grid points of others become those of the exponential
+        distribution, the lightest of these tails.
     """
     n = len(y)
     n_grid = 30 + int(np.sqrt(n))
@@ -87,11 +90,15 @@ def fit_pareto(y: Floats) -> Pareto:
     theta = 1 / y[-1][:, None] + spread / (3 * y[int(n / 4 + 0.5) - 1][:, None])
     # At 0, which evenly spaced values can give, the shape is 0 and the formulas are limits.
     theta = np.where(np.abs(theta * y[-1][:, None]) < _LEAST, _LEAST / y[-1][:, None], theta)
+    nearest = -_NEARLY_EXPONENTIAL / y[-1]
+    if endless:
+        theta = np.minimum(theta, nearest[:, None])
     shapes = np.stack([np.log1p(-column * y).mean(axis=0) for column in theta.T], axis=1)
     likelihood = n * (np.log(-theta / shapes) - shapes - 1)
     weights = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     mean = (weights * theta).sum(axis=1)
+    mean = np.minimum(mean, nearest) if endless else mean
     shape = np.log1p(-mean * y).mean(axis=0)
     return Pareto(theta, weights, shapes, shape, -shape / mean, n)
 
@@ -146,7 +153,12 @@ def check_exceedances(n_permutations: int, n_kept: int) -> None:
 
 
 def tail_p(
-    observed: npt.NDArray, largest: npt.NDArray, n_permutations: int, smallest: float = 0.0
+    observed: npt.NDArray,
+    largest: npt.NDArray,
+    n_permutations: int,
+    smallest: float = 0.0,
+    *,
+    endless: bool = False,
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return p-values from the tail of the null where counting is too coarse.
 
@@ -165,6 +177,10 @@ def tail_p(
         Number of null values, m.
     smallest
         Smallest p that the design allows: one over the number of distinct relabelings.
+    endless
+        Take tails without an end only (:func:`fit_pareto`), and their fit for granted. From a null whose tail
+        is as light as a normal one's, p far out are up to 2.5 times too small where the fitted tail may end,
+        and too large where it may not.
 
     Returns
     -------
@@ -181,11 +197,12 @@ def tail_p(
     for first in range(0, len(fitted), width):
         tile = slice(first, first + width)
         values = np.asarray(largest[: start + 1, tile], dtype=np.float64)
-        p[:, tile], fitted[tile] = _tail_p(np.asarray(observed[:, tile], np.float64), values, n_permutations)
+        own = np.asarray(observed[:, tile], np.float64)
+        p[:, tile], fitted[tile] = _tail_p(own, values, n_permutations, endless)
     return np.maximum(p, max(smallest, float(np.finfo(np.float32).tiny))), fitted
 
 
-def _tail_p(observed: Floats, largest: Floats, m: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _tail_p(observed: Floats, largest: Floats, m: int, endless: bool) -> tuple[Floats, npt.NDArray[np.bool_]]:
     p, fitted = np.full(observed.shape, np.nan), np.zeros(observed.shape[1], dtype=np.bool_)
     for n in range(len(largest) - 1, FEWEST_EXCEEDANCES - 1, -STEP):
         left = np.flatnonzero(~fitted)
@@ -196,9 +213,10 @@ def _tail_p(observed: Floats, largest: Floats, m: int) -> tuple[Floats, npt.NDAr
         left, threshold, y = left[above], threshold[above], y[:, above]
         if not len(left):
             continue
-        pareto = fit_pareto(y)
+        pareto = fit_pareto(y, endless=endless)
         p[:, left] = n / m * pareto.survival(np.maximum(observed[:, left] - threshold, 0))
-        fitted[left] = fits(y, pareto)
+        # The critical values are those of the best shape, which may be another.
+        fitted[left] = True if endless else fits(y, pareto)
     p[:, ~fitted] = np.nan
     p[observed <= largest[COUNTED_FROM - 1]] = np.nan
     return p, fitted
@@ -210,6 +228,8 @@ def tail_p_map(
     top: npt.NDArray[np.float32],
     n_permutations: int,
     smallest: float = 0.0,
+    *,
+    endless: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Return counted p-values per voxel, those from fewer than 10 null values by the voxel's own tail.
 
@@ -217,15 +237,21 @@ def tail_p_map(
     ----------
     p, observed
         Counted p-values (:func:`bids_xai.inference.thresholds.p_map`) and what they are of, shape (...).
-    top, n_permutations, smallest
+    top, n_permutations, smallest, endless
         See :func:`tail_p`; ``top`` of shape (k, ...).
     """
     out = p.copy()
-    few = np.nonzero(p <= COUNTED_FROM / (n_permutations + 1))
-    if len(top) > FEWEST_EXCEEDANCES:
-        of_few = top.reshape(len(top), -1)[:, np.ravel_multi_index(few, p.shape)]
-        own, _ = tail_p(observed[few][None], of_few, n_permutations, smallest)
-        out[few] = np.where(np.isnan(own[0]), p[few], own[0])
+    if len(top) <= FEWEST_EXCEEDANCES:
+        return out
+    flat, of_null, values = out.reshape(-1), top.reshape(len(top), -1), observed.reshape(-1)
+    few = np.flatnonzero(flat <= COUNTED_FROM / (n_permutations + 1))
+    # What is taken out of the null is a copy: of some voxels at a time.
+    size = max(_TILE_VALUES // len(top), 1)
+    for start in range(0, len(few), size):
+        part = few[start : start + size]
+        null = of_null[:, part]
+        own, _ = tail_p(values[None, part], null, n_permutations, smallest, endless=endless)
+        flat[part] = np.where(np.isnan(own[0]), flat[part], own[0])
     return out
 
 

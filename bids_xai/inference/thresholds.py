@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,15 +115,29 @@ def family_p_map(
     return p.reshape(observed.shape).astype(np.float32)
 
 
-def false_discovery(p: npt.NDArray[np.float32], alpha: float) -> npt.NDArray[np.bool_]:
+def adjusted_p(p: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Return Benjamini and Hochberg's (1995) adjusted p-values, q, along the last axis, in float64.
+
+    ``q_(i) = min_{j >= i} min(1, n p_(j) / j)``: the smallest rate of false discoveries at which a value is
+    rejected. P-values that are upper bounds, as those of :func:`p_map`, make q an upper bound.
+    """
+    n = p.shape[-1]
+    order = np.argsort(p, axis=-1, kind="stable")
+    raised = np.take_along_axis(p.astype(np.float64), order, -1) * n / np.arange(1, n + 1)
+    least = np.minimum(np.minimum.accumulate(raised[..., ::-1], axis=-1)[..., ::-1], 1.0)
+    q = np.empty(p.shape)
+    np.put_along_axis(q, order, least, -1)
+    return q
+
+
+def discovered(q: npt.NDArray[np.floating[Any]], alpha: float) -> npt.NDArray[np.bool_]:
+    """Return which q-values are at most alpha; one of exactly alpha may lie above by rounding to float32."""
+    return np.asarray(q <= alpha * (1 + 1e-6))
+
+
+def false_discovery(p: npt.NDArray[np.floating[Any]], alpha: float) -> npt.NDArray[np.bool_]:
     """Return which of the p-values along the last axis Benjamini and Hochberg (1995) reject at level alpha.
 
     P-values that are upper bounds, as those of :func:`p_map`, only make it stricter.
     """
-    n = p.shape[-1]
-    ordered = np.sort(p, axis=-1)
-    # A p-value of exactly alpha i / n passes: rounded to float32 it may lie above.
-    passes = ordered <= alpha * np.arange(1, n + 1) / n * (1 + 1e-6)
-    last = np.where(passes.any(axis=-1), n - 1 - np.argmax(passes[..., ::-1], axis=-1), -1)
-    limit = np.where(last >= 0, np.take_along_axis(ordered, np.maximum(last, 0)[..., None], -1)[..., 0], -1.0)
-    return np.asarray(p <= limit[..., None])
+    return discovered(adjusted_p(p), alpha)

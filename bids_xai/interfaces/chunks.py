@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
 )
 from threadpoolctl import threadpool_limits
 
+from bids_xai.attribution import MAP_VALUES
 from bids_xai.attribution.runs import WEIGHTS_AT_ONCE, Repetition, run_repetitions
 from bids_xai.decoding.basis import Basis, training_basis
 from bids_xai.decoding.descent import trainer
@@ -51,6 +52,7 @@ class _StageSpec(BaseInterfaceInputSpec):
     precision = traits.Enum("single", "double", usedefault=True, desc="numbers of training and importance")
     importance = traits.List(traits.Str, mandatory=True, desc="measures of importance; none: only scores")
     importance_samples = traits.Enum("class", "all", usedefault=True, desc="samples that a map averages")
+    map_values = traits.Enum(*MAP_VALUES, usedefault=True, desc="what maps are compared as")
     permute = traits.Str("subject", usedefault=True, desc="exchangeability of the labels")
     random_seed = traits.Int(0, usedefault=True, desc="seed")
     alpha = traits.List(traits.Float, mandatory=True, desc="significance levels")
@@ -166,6 +168,7 @@ class RunChunk(SimpleInterface):
             parameters=MODELS[inputs.model].load()(**(inputs.training if isdefined(inputs.training) else {})),
             methods=inputs.importance,
             importance_samples=inputs.importance_samples,
+            map_values=inputs.map_values,
             trainer=trainer(inputs.device, inputs.n_threads),
             weights_at_once=inputs.weights_at_once,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from nipype.interfaces.base import (
 
 from bids_xai.atlases.regions import labels_on_grid, region_table
 from bids_xai.atlases.sources import load_atlas
+from bids_xai.attribution import MAP_VALUES
+from bids_xai.decoding.basis import Basis
 from bids_xai.decoding.convergence import convergence_warning, has_converged
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.held_out_scores import tested_samples
@@ -32,6 +35,7 @@ from bids_xai.inference.permutation import design_p, smallest_p
 from bids_xai.inference.reproducibility import load_counts
 from bids_xai.inference.summary import Null, Runs, summarize
 from bids_xai.inference.univariate import anova_f, one_versus_rest_t
+from bids_xai.models import MODELS
 from bids_xai.tables import write_frame
 
 # Stage of the seeds of what is drawn here; those of the trainings are 0, 1, 2.
@@ -75,6 +79,10 @@ class Summarize(SimpleInterface):
         in_null2 = File(exists=True, desc="merged second set: confusions, .npz")
         in_null2_ledger = traits.Str(desc="ledger of the second set")
         in_univariate = File(exists=True, mandatory=True, desc="t and F, .npz")
+        in_gram = File(exists=True, mandatory=True, desc="what was trained with, .npy (decoding.basis)")
+        model = traits.Str("softmax", usedefault=True, desc="name of the classifier")
+        training = traits.Dict(desc="parameters of the classifier")
+        map_values = traits.Enum(*MAP_VALUES, usedefault=True, desc="what maps were compared as")
         importance = traits.List(traits.Str, mandatory=True, desc="measures of importance")
         alpha = traits.List(traits.Float, mandatory=True, desc="significance levels")
         tail = traits.Enum("greater", "two-sided", usedefault=True, desc="what counts as important")
@@ -144,6 +152,9 @@ class Summarize(SimpleInterface):
                 "n_permutations": len(null),
                 "n_null": 0 if second is None else len(second),
                 "tail_fit": inputs.tail_fit,
+                "q_from": summary.q_from,
+                "map_values": inputs.map_values,
+                "training": self._training(len(design.labels)),
                 "no_prevalence": reason,
                 "warnings": [*design_warnings(design, inputs.permute), *convergence_warning(falls)],
                 "chance": chance,
@@ -167,6 +178,13 @@ class Summarize(SimpleInterface):
         of_all = accuracies["scope"] == "all"
         table.loc[table["metric"] == "accuracy", "p"] = float(accuracies.loc[of_all, "p"].iloc[0])
         return table
+
+    def _training(self, n_samples: int) -> dict[str, Any]:
+        """Return the parameters of the training, those among them that were taken from the data."""
+        inputs = self.inputs
+        n_voxels = np.load(inputs.in_univariate)["F"].shape[0]
+        given = MODELS[inputs.model].load()(**(inputs.training if isdefined(inputs.training) else {}))
+        return asdict(given.of(Basis.load(inputs.in_gram, (n_samples, n_voxels))))
 
 
 def _null(path: str, ledger: str, thresholds: str, kept: Path | None) -> Null:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bids_xai.attribution import IMPORTANCES, RAW, SUM
+from bids_xai.attribution.shares import is_shared
 from bids_xai.errors import InputError
 from bids_xai.inference.summary import FOUND_IN, LOW_T
 from bids_xai.reports.curves import univariate_scatter
@@ -16,9 +19,9 @@ from bids_xai.reports.results import MANIFEST, Results
 from bids_xai.reports.slices import Cut, SliceView
 
 _UNITS = {
-    "W": "weight (a.u.)",
-    "Haufe": "pattern (a.u.)",
-    "WX": "weight × input (a.u.)",
+    "W": "weight",
+    "Haufe": "pattern",
+    "WX": "weight × input",
     "OD": "change of output",
     "LRP-W2": "relevance",
     "LRP-z": "relevance",
@@ -39,7 +42,7 @@ def slice_view(results: Results) -> SliceView:
 
 
 def map_section(results: Results, gallery: Gallery) -> list[Any]:
-    """Return one part per class: overlap of the measures, then one mosaic per measure."""
+    """Return one part per class: what survives correction for all voxels, then one mosaic per measure."""
     if not results.manifest["maps"]:
         return []
     view = slice_view(results)
@@ -47,21 +50,109 @@ def map_section(results: Results, gallery: Gallery) -> list[Any]:
     blocks: list[Any] = [
         Index([(f"maps-{slug(name)}", name) for name in results.classes]),
         Text(
-            f"Colours fade with the {tail}importance in the first strip of each figure, so that weak effects "
-            f"stay visible; white outlines mark voxels that pass p ≤ {results.alpha:g} in the permutation "
-            f"test of that voxel. Slices are the same for all measures of a class. {_ORIENTATION}"
+            "The first figure of each class shows what survives correction for the number of voxels. In "
+            f"those of the measures, colours fade with the {tail}importance in the first strip, so that weak "
+            f"effects stay visible; white outlines mark voxels that pass p ≤ {results.alpha:g} in the "
+            "permutation test of that voxel, uncorrected. Slices are the same for all measures of a class. "
+            f"{_ORIENTATION}"
         ),
     ]
     for class_ in results.classes:
-        parts: list[Any] = []
         passing = {method: _passing(results, view, class_, method) for method in results.methods}
-        cuts = view.choose(np.sum(list(passing.values()), axis=0))
-        overlap = _overlap_picture(results, view, cuts, gallery, class_)
-        parts += [overlap] if overlap else []
+        corrected = {method: _corrected(results, view, class_, method) for method in results.methods}
+        weights = [own.weight for own in corrected.values() if own is not None]
+        found = np.sum(weights, axis=0) if weights else np.zeros(view.mask.shape)
+        cuts = view.choose(found if found.any() else np.sum(list(passing.values()), axis=0))
+        parts = _corrected_blocks(results, view, cuts, gallery, class_, corrected)
         for method in results.methods:
             parts += _method_picture(results, view, cuts, gallery, class_, method, passing[method])
         blocks.append(Part(f"maps-{slug(class_)}", class_, parts or [Text("No maps.")]))
     return [*blocks, *_threshold_tables(results)]
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    """Which voxels of a map survive family-wise, and by their false discovery rate."""
+
+    family: np.ndarray
+    discovered: np.ndarray
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Number of corrections that a voxel survives."""
+        return np.asarray(self.family.astype(int) + self.discovered)
+
+
+def _corrected(results: Results, view: SliceView, class_: str, method: str) -> _Corrected | None:
+    """Return what survives correction; None where the results hold no corrected maps."""
+    found = []
+    for stat in ("pfwer", "q"):
+        values = _volume(results, view, stat, class_, method)
+        if values is None:
+            return None
+        # Rounding to float32 must not lift a p of exactly alpha over it.
+        found.append(np.asarray(view.mask & np.isfinite(values) & (values <= results.alpha * (1 + 1e-6))))
+    return _Corrected(*found)
+
+
+def _corrected_blocks(
+    results: Results,
+    view: SliceView,
+    cuts: list[Cut],
+    gallery: Gallery,
+    class_: str,
+    corrected: dict[str, _Corrected | None],
+) -> list[Any]:
+    """Return the figure of what survives correction in any measure, or that nothing does."""
+    known = {method: own for method, own in corrected.items() if own is not None}
+    if not known:
+        return []
+    # The measure that finds most comes first.
+    order = sorted(known, key=lambda method: (-known[method].family.sum(), -known[method].discovered.sum()))
+    words = "; ".join(
+        f"{method} {number(int(own.family.sum()))} and {number(int(own.discovered.sum()))}"
+        for method, own in ((method, known[method]) for method in order)
+    )
+    caption = (
+        f"{class_}: voxels that survive correction for the number of voxels at α = {results.alpha:g}, "
+        "coloured by their mean importance: false discovery rate, and outlined in white those that survive "
+        f"family-wise. Voxels per measure, family-wise and by false discovery rate: {words}."
+    )
+    layers = []
+    for method in order:
+        own, mean = known[method], _volume(results, view, "mean", class_, method)
+        shown = own.family | own.discovered
+        if mean is None or not shown.any():
+            continue
+        limits = robust_limits(mean[view.mask])
+        limits = limits if (mean[shown] < 0).any() else (0.0, limits[1])
+        layers.append(
+            Layer(
+                f"{method}: survives correction", mean, unit_of(results, method), limits, shown=shown,
+                framed=own.family,
+            )
+        )  # fmt: skip
+    if not layers:
+        return [
+            Text(
+                f"{class_}: no voxel survives correction for the number of voxels at α = {results.alpha:g} "
+                f"in any measure ({', '.join(order)}), family-wise or by its false discovery rate. What the "
+                "other figures of this class mark is to be expected by chance in part, or in whole."
+            )
+        ]
+    alt = f"Slices of the voxels of class {class_} that survive correction, one strip per measure"
+    return [gallery.photograph(mosaic(view, cuts, layers), f"corrected_class-{slug(class_)}", alt, caption)]
+
+
+def unit_of(results: Results, method: str) -> str:
+    """Return in what the values of a measure's maps are."""
+    unit = _UNITS.get(method, "importance")
+    if method in IMPORTANCES and is_shared(IMPORTANCES[method], results.manifest.get("map_values", RAW)):
+        unit = f"share of {unit}" if IMPORTANCES[method].divisor == SUM else f"{unit}, standardised"
+    else:
+        unit = f"{unit} (a.u.)"
+    scale = results.settings.get("map_scale", 1) or 1
+    return unit + (f" × {scale:g}" if scale != 1 else "")
 
 
 def _volume(
@@ -91,8 +182,7 @@ def _method_picture(
     kept = _volume(results, view, "thresholded", class_, method, results.alpha)
     reproducible = _volume(results, view, "reproducibility", class_, method, results.alpha)
     layers = []
-    scale = results.settings.get("map_scale", 1) or 1
-    unit = _UNITS.get(method, "importance") + (f" × {scale:g}" if scale != 1 else "")
+    unit = unit_of(results, method)
     if mean is not None:
         limits = robust_limits(mean[view.mask])
         layers.append(
@@ -132,8 +222,8 @@ def _map_caption(results: Results, class_: str, method: str, passing: np.ndarray
         )
     reach = row["reproducibility_threshold"]
     chance = (
-        f"; {number(row['n_voxels_reproducible'])} are more reproducible than any voxel with permuted labels "
-        f"({number(float(reach))} of the runs)"
+        f" {number(row['n_voxels_reproducible'])} are more reproducible than any voxel with permuted labels "
+        f"({number(float(reach))} of the runs), which is no correction{_by_chance(row)}."
         if np.isfinite(reach)
         else ""
     )
@@ -142,8 +232,16 @@ def _map_caption(results: Results, class_: str, method: str, passing: np.ndarray
         f"{number(results.manifest.get('n_permutations'))} permutations, median "
         f"{number(float(row['threshold_median']))}); {number(row['n_voxels_fwer'])} pass family-wise at the "
         f"same α (threshold {number(float(row['fwer_threshold']))}), {number(row['n_voxels_fdr'])} at that "
-        f"false discovery rate{chance}.{_scale_note(results)}"
+        f"false discovery rate.{chance}{_scale_note(results)}"
     )
+
+
+def _by_chance(row: pd.Series) -> str:
+    """Say how many voxels pass without information; nothing where the table does not."""
+    expected = row.get("n_voxels_chance", float("nan"))
+    if not np.isfinite(expected):
+        return ""
+    return f": about {number(float(expected))} are expected to pass by chance, in most runs the same ones"
 
 
 def _scale_note(results: Results) -> str:
@@ -151,12 +249,22 @@ def _scale_note(results: Results) -> str:
     return "" if scale == 1 else f" Thresholds are before maps are multiplied by {scale:g}."
 
 
+def overlap_pictures(results: Results, gallery: Gallery) -> list[Any]:
+    """Return in how many measures a voxel is reproducible, one figure per class."""
+    if not results.manifest["maps"] or len(results.methods) < 2:
+        return []
+    view = slice_view(results)
+    pictures = []
+    for class_ in results.classes:
+        overlap = _volume(results, view, "overlap", class_, None, results.alpha)
+        if overlap is not None:
+            pictures.append(_overlap_picture(results, view, gallery, class_, overlap))
+    return pictures
+
+
 def _overlap_picture(
-    results: Results, view: SliceView, cuts: list[Cut], gallery: Gallery, class_: str
-) -> Picture | None:
-    overlap = _volume(results, view, "overlap", class_, None, results.alpha)
-    if overlap is None or len(results.methods) < 2:
-        return None
+    results: Results, view: SliceView, gallery: Gallery, class_: str, overlap: np.ndarray
+) -> Picture:
     n = len(results.methods)
     layer = Layer(
         f"{class_}: number of measures that agree", overlap, f"measures of {n}", (0.0, float(n)), n_steps=n
@@ -164,10 +272,22 @@ def _overlap_picture(
     caption = (
         f"{class_}: in how many of the {n} measures ({', '.join(results.methods)}) a voxel passes "
         f"p ≤ {results.alpha:g} in more than {FOUND_IN:.0%} of the runs; "
-        f"{number(int((overlap >= n).sum()))} voxels are in all."
+        f"{number(int((overlap >= n).sum()))} voxels are in all, {number(int((overlap > 0).sum()))} in one "
+        f"or more. This is not corrected for the number of voxels{_chance_of_all(results, class_)}"
     )
     alt = f"Slices with the number of importance measures that mark each voxel for class {class_}"
+    cuts = view.choose(np.nan_to_num(overlap))
     return gallery.photograph(mosaic(view, cuts, [layer]), f"overlap_class-{slug(class_)}", alt, caption)
+
+
+def _chance_of_all(results: Results, class_: str) -> str:
+    """Say how many voxels are expected by chance in every measure, for the end of a sentence."""
+    table = results.table("thresholds")
+    if "n_voxels_chance" not in table:
+        return "."
+    own = table[(table["class"] == class_) & ((table["alpha"] - results.alpha).abs() < 1e-12)]
+    words = ", ".join(f"{row['method']} {number(float(row['n_voxels_chance']))}" for _, row in own.iterrows())
+    return f": without any information, about so many are expected to be marked by each measure: {words}."
 
 
 def _threshold_tables(results: Results) -> list[Any]:
@@ -178,11 +298,13 @@ def _threshold_tables(results: Results) -> list[Any]:
         "threshold_median": "Threshold (median)",
         "fwer_threshold": "Family-wise threshold",
         "reproducibility_threshold": "Reproducibility by chance",
+        "n_voxels_chance": "Voxels by chance",
         "n_voxels_p": "Voxels p",
         "n_voxels_fwer": "Voxels family-wise",
         "n_voxels_fdr": "Voxels FDR",
         "n_voxels_reproducible": "Voxels reproducible",
     }
+    columns = {name: title for name, title in columns.items() if name in table}
     header = ["Class", "Measure", *columns.values()]
     folds = []
     for alpha, rows in table.groupby("alpha"):
@@ -266,8 +388,9 @@ def _class_univariate(
         )
         caption = (
             f"{class_}: voxels by |t| and by reproducibility at p ≤ {results.alpha:g}. Framed: "
-            f"reproducibility above {FOUND_IN:g} with |t| < {LOW_T:g}, information that a "
-            "univariate analysis does not see. Dashed: highest reproducibility by chance."
+            f"reproducibility above {FOUND_IN:g} with |t| < {LOW_T:g}: perhaps information that a univariate "
+            "analysis does not see, not corrected for the number of voxels. Dashed: highest reproducibility "
+            "of any voxel with permuted labels."
         )
         alt = f"Density of voxels by absolute t and reproducibility for class {class_}, one panel per measure"
         blocks.append(gallery.photograph(scatter, f"scatter_class-{slug(class_)}", alt, caption))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from bids_xai.attribution import IMPORTANCES, RAW
+from bids_xai.inference.accuracy import COUNTED
+from bids_xai.registry import Attribution
 from bids_xai.reports.caveats_networks import network_caveats, on_groups
-from bids_xai.reports.html import number
+from bids_xai.reports.html import listed, number
 from bids_xai.reports.results import Results
 from bids_xai.reports.verdict import verdict
 
@@ -26,8 +31,10 @@ def caveats(results: Results) -> list[str]:
         )
     notes.append(
         "Per-voxel thresholds hold for each voxel by itself; over all voxels a fraction α passes by chance. "
-        "The family-wise and false-discovery-rate counts stand beside them."
+        "The family-wise and false-discovery-rate counts stand beside them, and maps of what survives them "
+        "come first."
     )
+    notes += _on_false_discovery(results)
     smallest = manifest.get("smallest_p")
     unreachable = [alpha for alpha in manifest["alphas"] if smallest is not None and alpha < smallest]
     if unreachable:
@@ -56,7 +63,10 @@ def caveats(results: Results) -> list[str]:
         notes.append(
             "The reproducibility threshold is the published one: runs with true labels share these labels, "
             "while each permuted run has labels of its own. A voxel that passes by chance with the true "
-            "labels does so in many runs, so that exceeding the threshold is no family-wise significance."
+            "labels does so in many runs, so that exceeding the threshold is no family-wise significance: "
+            "without any information, voxels exceeded it in every second to all of simulated data sets. The "
+            "table of thresholds says how many are to be expected by chance. The same holds of "
+            "the maps of how many measures agree."
         )
     if manifest.get("cv") == "event":
         notes.append(
@@ -64,16 +74,63 @@ def caveats(results: Results) -> list[str]:
             "other events of the same runs, and says nothing of other runs or people."
         )
     notes += on_groups(results)
-    if "LRP-W2" in results.methods:
-        notes.append(
-            "Relevance by LRP-W2 sums to the output of the class: where the classifier succeeds, all voxels "
-            "gain over permuted labels, and many pass thresholds without carrying information."
-        )
+    notes += _on_scales(results)
     notes.append(
         "t and F maps treat samples as independent observations, as in the publication; with repeated "
         "measures of few subjects they describe the samples and are no test of the population."
     )
     return notes
+
+
+def _on_scales(results: Results) -> list[str]:
+    """Return what follows from how maps were compared, and what the measures find."""
+    entries = [IMPORTANCES[name] for name in results.methods]
+    if results.manifest.get("map_values", RAW) == RAW:
+        loose = [entry for entry in entries if not entry.scale_has_meaning]
+        by_scale = {scale: [own.name for own in loose if own.scale == scale] for scale in _scales(loose)}
+        return [
+            f"The size of the maps of {listed(names)} follows {scale}. They were compared as they are "
+            "(--map-values raw), so that voxels can pass, or fail to, whatever they hold."
+            for scale, names in by_scale.items()
+        ]
+    notes = []
+    powers = [(entry.power, entry.name) for entry in entries if entry.power is not None]
+    if powers and results.settings.get("l2") is None:
+        listing = ", ".join(f"{name} {power:g}" for power, name in sorted(powers, reverse=True))
+        notes.append(
+            "How much measures find: in simulations with a distributed pattern and the default training, the "
+            "family-wise test found so many informative voxels for one that ordinary least squares with "
+            f"permutation finds (nilearn's permuted_ols): {listing}. Where a measure that finds little marks "
+            "nothing, that says little."
+        )
+    words = [f"{entry.name} {entry.t_correlation:g}" for entry in entries if entry.t_correlation]
+    if words:
+        notes.append(
+            "In noise that voxels do not share, some measures say the same as a univariate t of the class "
+            f"against the others: the correlation with t over voxels is {listed(words)}. There they are no "
+            "evidence beyond it."
+        )
+    return notes
+
+
+def _scales(entries: Sequence[Attribution]) -> list[str]:
+    return list(dict.fromkeys(entry.scale for entry in entries))
+
+
+def _on_false_discovery(results: Results) -> list[str]:
+    """Say what false discovery rates of counted p-values cannot find."""
+    manifest = results.manifest
+    m, n_voxels = manifest.get("n_permutations") or 0, manifest.get("n_voxels") or 0
+    if manifest.get("q_from") != COUNTED or not m:
+        return []
+    needed = ", ".join(
+        f"{number(int(np.ceil(n_voxels / (alpha * (m + 1)))))} at α = {alpha:g}"
+        for alpha in manifest["alphas"]
+    )
+    return [
+        f"With {number(m)} permutations the tail of the null cannot be fitted, and false discovery rates are "
+        f"of counted p-values: they find something only where so many voxels have the smallest p: {needed}."
+    ]
 
 
 def _on_weights(methods: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.decoding.design import ALL_CLASSES
-from bids_xai.reports.brains import map_section, univariate_section
+from bids_xai.reports.brains import map_section, overlap_pictures, univariate_section
 from bids_xai.reports.caveats import caveats
 from bids_xai.reports.curves import reproducibility_curves
 from bids_xai.reports.figures import accuracy_violins, confusion_matrices
@@ -238,12 +238,14 @@ def _reproducibility(results: Results, gallery: Gallery) -> list[Any]:
     )
     caption = (
         f"Number of voxels by the fraction of runs in which they pass p ≤ {results.alpha:g}, {{}}. {null} "
-        "Vertical axis logarithmic above 1."
+        "Vertical axis logarithmic above 1. Runs with true labels share these labels: a voxel that passes by "
+        f"chance does so in most of them{_expected(results)}."
     )
     methods, classes = results.methods, results.classes
     by_method = reproducibility_curves(curves, thresholds, methods, classes)
     by_class = reproducibility_curves(curves, thresholds, classes, methods, panel_column="class")
     alt = "Reproducibility curves, one panel per {}"
+    overlap = overlap_pictures(results, gallery)
     return [
         gallery.drawing(
             by_method, "curves-by-method", alt.format("measure"), caption.format("by measure of importance")
@@ -253,7 +255,18 @@ def _reproducibility(results: Results, gallery: Gallery) -> list[Any]:
             "Measures compared within each class",
             [gallery.drawing(by_class, "curves-by-class", alt.format("class"), caption.format("by class"))],
         ),
+        *([Part("overlap", "Measures that agree", overlap)] if overlap else []),
     ]
+
+
+def _expected(results: Results) -> str:
+    """Say how many voxels pass by chance, for the end of a sentence; nothing where the table does not."""
+    table = results.table("thresholds")
+    if "n_voxels_chance" not in table:
+        return ""
+    expected = table.loc[(table["alpha"] - results.alpha).abs() < 1e-12, "n_voxels_chance"]
+    few, many = number(float(expected.min())), number(float(expected.max()))
+    return f", and {few if few == many else f'{few} to {many}'} voxels of a measure and class are expected to"
 
 
 def _methods(results: Results) -> list[Any]:

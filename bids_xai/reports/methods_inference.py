@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bids_xai.decoding.design import ALL_CLASSES
+from bids_xai.inference.accuracy import FITTED
 from bids_xai.reports.html import listed, number
 from bids_xai.reports.methods_preproc import modality_of
 from bids_xai.reports.results import Results
@@ -50,7 +51,19 @@ def permutation_text(results: Results) -> str:
         f"{_stopping(results)}{_tail_fit(results)}Thresholds, {tail}, were set at α = {levels} for each "
         "voxel; the distribution of the maximum over voxels gave thresholds that control the family-wise "
         "error [@nichols2002], and Benjamini and Hochberg's procedure the false discovery rate "
-        "[@benjamini1995]."
+        f"[@benjamini1995]{_q_from(results)}."
+    )
+
+
+def _q_from(results: Results) -> str:
+    """Say which p-values the false discovery rates are of, where they are not those of the maps."""
+    manifest = results.manifest
+    if manifest.get("q_from") != FITTED or manifest.get("tail_fit") == FITTED:
+        return ""
+    return (
+        ", of p-values that, where fewer than 10 permutations reached the observation, were those of a "
+        "generalised Pareto distribution without an end (shape from 0 on) fitted to the largest permuted "
+        "values [@knijnenburg2009; @winkler2016; @zhang2009]: counted ones end at the smallest within reach"
     )
 
 
@@ -106,7 +119,8 @@ def reproducibility_text(results: Results) -> str:
     if manifest.get("n_null"):
         return (
             f"{text} The same was done with {number(manifest['n_null'])} further permutations of the labels; "
-            "the highest reproducibility that any voxel reached there is the reproducibility threshold."
+            "the highest reproducibility that any voxel reached there is the reproducibility threshold, as "
+            "published. It does not control the family-wise error."
         )
     return f"{text} No second set of permutations was run, so there is no reproducibility threshold."
 

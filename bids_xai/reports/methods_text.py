@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.atlases import ATLASES
-from bids_xai.attribution import IMPORTANCES
+from bids_xai.attribution import IMPORTANCES, NORM, RAW, SLOPE, SUM
+from bids_xai.attribution.shares import is_shared
 from bids_xai.reports.caveats import caveats
 from bids_xai.reports.html import count, listed, number, percent
 from bids_xai.reports.methods_inference import (
@@ -193,22 +194,21 @@ def _window(settings: Mapping[str, Any]) -> str:
 
 
 def _classification(results: Results) -> str:
-    manifest, settings = results.manifest, results.settings
+    manifest = results.manifest
     words = [
         "Samples were classified by a neural network without hidden layers [@gotsopoulos2018]: a softmax "
         "layer trained on the cross-entropy by stochastic gradient descent"
     ]
-    if settings.get("n_updates"):
-        decay = settings.get("l2") or 0
+    training = manifest.get("training") or {}
+    if training:
         words[0] += (
-            f" ({number(settings['n_updates'])} minibatches of {settings.get('batch_size')} samples, drawn "
-            f"afresh without replacement; learning rate {settings.get('learning_rate'):g}; "
-            f"{f'weight decay {decay:g}' if decay else 'no regularisation'})"
+            f" ({number(training['n_updates'])} minibatches of {training['batch_size']} samples, drawn "
+            f"afresh without replacement; learning rate {training['learning_rate']:.3g}; {_decay(results)})"
         )
     words[0] += ", starting from weights drawn from N(0, 2/(n_in + n_out)) [@glorot2010] and "
-    words[0] += "zero biases." if settings.get("bias", True) else "without biases."
-    if settings.get("clip"):
-        low = settings["clip"]
+    words[0] += "zero biases." if training.get("bias", True) else "without biases."
+    if training.get("clip"):
+        low = training["clip"]
         words.append(f"Errors were taken of outputs clipped to [{low:g}, {1 - low:g}].")
     words.append(
         "Training took place in the span of the training samples (Gram space), which follows the same "
@@ -237,6 +237,16 @@ def folds_of_deal(manifest: Mapping[str, Any]) -> int | None:
     return n_folds and n_folds // (manifest.get("n_repeats") or 1)
 
 
+def _decay(results: Results) -> str:
+    """Say how weights decayed, and where the size of the decay came from."""
+    decay = results.manifest["training"]["l2"]
+    if not decay:
+        return "no regularisation"
+    chosen = results.settings.get("l2") is None
+    rule = ", the variance of the samples summed over the voxels, over twice their number" if chosen else ""
+    return f"weight decay {decay:.3g}{rule}"
+
+
 def _importance(results: Results) -> str:
     measures = []
     for name in results.methods:
@@ -246,12 +256,28 @@ def _importance(results: Results) -> str:
     own = results.manifest.get("importance_samples", "class") == "class"
     averaged = "the held-out samples labelled with that class" if own else "all held-out samples"
     scale = results.settings.get("map_scale", 1) or 1
+    divided = _divided(results)
     unit = " Haufe patterns are per standard deviation of the logits." if "Haufe" in results.methods else ""
     return (
         "The importance of each voxel for each class [@gotsopoulos2018] was measured on the held-out "
         f"samples by {listed(measures)}. A class's map is the average over {averaged}, then over "
-        f"folds.{unit}{f' Written maps are multiplied by {scale:g}.' if scale != 1 else ''}"
+        f"folds.{divided}{unit}{f' Written maps are multiplied by {scale:g}.' if scale != 1 else ''}"
     )
+
+
+def _divided(results: Results) -> str:
+    """Say which maps were divided by what before they were averaged; starts with a space, or is empty."""
+    values = results.manifest.get("map_values", RAW)
+    divided = [name for name in results.methods if is_shared(IMPORTANCES[name], values)]
+    words = ""
+    for divisor, what in (
+        (SUM, "by the sum of its absolute values, so that it holds shares"),
+        (NORM, "by the norm of what the training samples had added to the weights of the class"),
+        (SLOPE, "by that norm and by the mean slope of the output, p (1 − p)"),
+    ):
+        own = [name for name in divided if IMPORTANCES[name].divisor == divisor]
+        words += f" Before averaging, every map of {listed(own)} was divided {what}." if own else ""
+    return words
 
 
 def _univariate(results: Results) -> str:

@@ -103,7 +103,8 @@ class Results:
         Parameters
         ----------
         stat
-            Kind of map: mean, p, pfwer, reproducibility, thresholded, fwer, t, F, overlap or lowunivariate.
+            Kind of map: mean, p, pfwer, q, reproducibility, thresholded, fwer, t, F, overlap or
+            lowunivariate.
         class_, method, alpha, group
             What the map is of; None accepts any.
         """

@@ -306,12 +306,23 @@ class Decoding:
         choices=lambda: MODELS,
         also=":",
     )
-    learning_rate: float = option(
-        0.005, "step of the gradient descent (default: .005; networks: .0001)", float, minimum=0
+    learning_rate: float | None = option(
+        None,
+        "step of the gradient descent (default: 4 over the mean squared length of the samples, less with "
+        "a large --l2; networks: .0001)",
+        float,
+        minimum=0,
     )
     batch_size: int = option(20, "samples in a minibatch (default: 20; networks: 4)", int, minimum=1)
     n_updates: int = option(10_000, "minibatches in one training", int, minimum=1, applies=(SOFTMAX,))
-    l2: float = option(0.0, "weight decay", float, minimum=0, applies=(SOFTMAX,))
+    l2: float | None = option(
+        None,
+        "weight decay; 0: none, as published (default: the variance of the samples, "
+        "summed over the voxels, over twice their number: weights then tell noise from signal best)",
+        float,
+        minimum=0,
+        applies=(SOFTMAX,),
+    )
     clip: float = option(
         0.0,
         "outputs are clipped to [CLIP, 1 - CLIP] before training takes their errors (Gotsopoulos' code: .01)",
@@ -354,8 +365,8 @@ class Inference:
         SHARE,
         "what maps are averaged, compared and tested as: each divided by the sum of its absolute values "
         "('share') where its size says how large an output is and not where a classifier looked "
-        f"({', '.join(_UNSCALED)}), or all as they are ('raw', which can give false positives everywhere, or "
-        "hide all that is there)",
+        f"({', '.join(_UNSCALED)}; those of weights by the norm of what the samples add to them), or "
+        "all as they are ('raw', which can give false positives everywhere, or hide all that is there)",
         str,
         choices=lambda: MAP_VALUES,
     )

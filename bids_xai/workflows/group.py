@@ -9,6 +9,7 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.attribution import SHARE
 from bids_xai.interfaces.collect import CollectSamples
 from bids_xai.interfaces.maps import RegionTable
 from bids_xai.interfaces.outputs import WriteGroup
@@ -28,6 +29,7 @@ def init_group_wf(
     precision: str = "single",
     importance: Sequence[str] = ("W", "Haufe", "WX", "OD", "LRP-W2", "LRP-z"),
     importance_samples: str = "class",
+    map_values: str = SHARE,
     n_runs: int = 100,
     n_permutations: int = 1000,
     n_null: int = 100,
@@ -74,6 +76,8 @@ def init_group_wf(
     importance, importance_samples
         Measures of importance (:data:`bids_xai.attribution.IMPORTANCES`), and whose held-out samples
         a class's map averages: ``"class"`` or ``"all"``.
+    map_values
+        What maps are averaged and compared as (:data:`bids_xai.attribution.MAP_VALUES`).
     n_runs, n_permutations, n_null
         Repetitions on the true labels, on permuted labels, and of the second permuted set.
     alpha, tail
@@ -151,6 +155,7 @@ def init_group_wf(
         "precision": precision,
         "importance": list(importance),
         "importance_samples": importance_samples,
+        "map_values": map_values,
         "n_runs": n_runs,
         "n_permutations": n_permutations,
         "n_null": n_null,

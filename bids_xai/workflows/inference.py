@@ -8,6 +8,7 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_xai.attribution import SHARE
 from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
 from bids_xai.interfaces.chunks import MergeNull, MergeRuns, OpenLedger, RunChunk, StopPermuting
 from bids_xai.interfaces.maps import Summarize, UnivariateMaps
@@ -31,6 +32,7 @@ def init_inference_wf(
     precision: str = "single",
     importance: Sequence[str] = ("W", "Haufe", "WX", "OD", "LRP-W2", "LRP-z"),
     importance_samples: str = "class",
+    map_values: str = SHARE,
     n_runs: int = 100,
     n_permutations: int = 1000,
     n_null: int = 100,
@@ -69,6 +71,8 @@ def init_inference_wf(
     importance, importance_samples
         Measures of importance (:data:`bids_xai.attribution.IMPORTANCES`), and whose held-out samples
         a class's map averages: ``"class"`` or ``"all"``.
+    map_values
+        What maps are averaged and compared as (:data:`bids_xai.attribution.MAP_VALUES`).
     n_runs, n_permutations, n_null
         Repetitions on the true labels, on permuted labels, and of the second permuted set.
     alpha, tail
@@ -125,6 +129,7 @@ def init_inference_wf(
         "precision": precision,
         "importance": list(importance),
         "importance_samples": importance_samples,
+        "map_values": map_values,
         "random_seed": random_seed,
         "alpha": list(alpha),
         "tail": tail,
@@ -137,6 +142,9 @@ def init_inference_wf(
     univariate = pe.Node(UnivariateMaps(), name="univariate", mem_gb=memory_of(mem_gb, "univariate"))
     summarize = pe.Node(
         Summarize(
+            model=model,
+            training=dict(training or {}),
+            map_values=map_values,
             importance=list(importance),
             alpha=list(alpha),
             tail=tail,
@@ -158,7 +166,7 @@ def init_inference_wf(
         (ledger, summarize, [("out_ledger", "in_null_ledger")]),
         (thresholds, summarize, [("out_file", "in_null"), ("out_thresholds", "in_thresholds")]),
         (inputnode, univariate, [("data", "in_data"), ("design", "in_design")]),
-        (inputnode, summarize, [("design", "in_design"), ("permute", "permute")]),
+        (inputnode, summarize, [("design", "in_design"), ("permute", "permute"), ("gram", "in_gram")]),
         (univariate, summarize, [("out_file", "in_univariate")]),
         (summarize, outputnode, [("out_maps", "maps"), ("out_tables", "tables"),
                                  ("out_summary", "summary")]),

@@ -102,7 +102,7 @@ def ours(options: argparse.Namespace) -> tuple[float, float]:
             folds,
             options.classes,
             seeds=np.random.SeedSequence(2).spawn(len(dealt)),
-            parameters=SgdParameters(n_updates=n_updates),
+            parameters=SgdParameters(0.005, n_updates=n_updates, l2=0.0),
             methods=tuple(IMPORTANCES),
             trainer=CpuTrainer(options.threads),
         )

@@ -125,7 +125,7 @@ def gram(options: argparse.Namespace) -> tuple[float, float]:
             folds,
             options.classes,
             seeds=np.random.SeedSequence(0).spawn(n),
-            parameters=SgdParameters(batch_size=options.batch, n_updates=n_updates),
+            parameters=SgdParameters(0.005, options.batch, n_updates, l2=0.0),
             methods=("W",),
             trainer=CpuTrainer(options.threads),
         ):
@@ -150,7 +150,7 @@ def updates(options: argparse.Namespace) -> tuple[float]:
     Z0 = rng.standard_normal((options.classes, len(X)), dtype=np.float32)
 
     def models(n: int, n_updates: int) -> None:
-        parameters = SgdParameters(batch_size=options.batch, n_updates=n_updates)
+        parameters = SgdParameters(0.005, options.batch, n_updates, l2=0.0)
         draws = [partial(draw_minibatches, own, len(X), options.batch, n_updates) for own in rng.spawn(n)]
         CpuTrainer(options.threads)(basis, [Task(Z0, labels, everything, own) for own in draws], parameters)
 

@@ -72,7 +72,7 @@ def _rates(scenario: str, seed: int) -> np.ndarray:
         design.folds,
         len(CLASSES),
         seeds=np.random.SeedSequence(seed).spawn(2),
-        parameters=SgdParameters(learning_rate=0.02, n_updates=2500),
+        parameters=SgdParameters(learning_rate=0.02, n_updates=2500, l2=0.0),
         methods=("W",),
         trainer=trainer("cpu", 1),
     )

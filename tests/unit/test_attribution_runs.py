@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from threadpoolctl import threadpool_limits
 
-from bids_xai.attribution import IMPORTANCES
+from bids_xai.attribution import IMPORTANCES, MAP_VALUES, RAW, SHARE
 from bids_xai.attribution.runs import Repetition, run_repetitions
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.descent import CpuTrainer, TorchTrainer, Trainer
@@ -19,7 +19,7 @@ from bids_xai.decoding.splits import Fold
 from tests.references import haufe_pattern, output_difference, relevance, sgd_loop, softmax
 
 METHODS = tuple(IMPORTANCES)
-PARAMETERS = SgdParameters(learning_rate=0.02, batch_size=12, n_updates=120)
+PARAMETERS = SgdParameters(learning_rate=0.02, batch_size=12, n_updates=120, l2=0.0)
 
 
 def data(
@@ -44,6 +44,7 @@ def run(
     trainer: Trainer | None = None,
     importance_samples: str = "class",
     methods: tuple[str, ...] = METHODS,
+    map_values: str = RAW,
 ) -> Repetition:
     with threadpool_limits(1, user_api="blas"):
         (repetition,) = run_repetitions(
@@ -57,6 +58,7 @@ def run(
             parameters=PARAMETERS,
             methods=methods,
             importance_samples=importance_samples,
+            map_values=map_values,
             trainer=trainer or CpuTrainer(),
         )
     return repetition
@@ -68,6 +70,7 @@ def textbook(
     folds: list[Fold],
     seed: np.random.SeedSequence,
     importance_samples: str,
+    map_values: str = RAW,
 ) -> tuple[npt.NDArray, npt.NDArray]:
     """Train in voxel space, score and explain fold by fold; return confusion and maps of METHODS."""
     confusion, n_folds = np.zeros((3, 3), np.int64), np.zeros(3)
@@ -93,21 +96,33 @@ def textbook(
             relevance(test, W, bias, members, "w2"),
             relevance(test, W, bias, members, "z"),
         )
+        if map_values == SHARE:
+            # Fewer samples than voxels: what every sample has added to the weights is the only solution.
+            added = np.linalg.lstsq(X[fold.train].T, (W - start).T, rcond=None)[0]
+            norms = np.sqrt((added**2).sum(axis=0))
+            slopes = softmax(test @ W.T + bias) * (1 - softmax(test @ W.T + bias))
+            slopes = np.stack([slopes[own, c].mean() if own.any() else 1 for c, own in enumerate(members)])
+            divisors = {"W": norms, "WX": norms, "OD": norms * slopes, "Haufe": np.ones(3)}
+            maps = tuple(
+                own / np.where(present, divisors.get(name, np.abs(own).sum(axis=1)), 1)[:, None]
+                for name, own in zip(METHODS, maps, strict=True)
+            )
         totals += np.stack(maps) * present[:, None]
         n_folds += present
     return confusion, totals / np.maximum(n_folds, 1)[:, None]
 
 
 @pytest.mark.parametrize("importance_samples", ["class", "all"])
+@pytest.mark.parametrize("map_values", MAP_VALUES)
 @pytest.mark.parametrize("trainer", [CpuTrainer(), TorchTrainer("cpu")], ids=["compiled", "torch"])
-def test_a_repetition_equals_the_textbook(importance_samples: str, trainer: Trainer) -> None:
+def test_a_repetition_equals_the_textbook(importance_samples: str, map_values: str, trainer: Trainer) -> None:
     X, labels = data()
     # A class without samples in one fold, as permuted labels may leave it: that fold does not count.
     labels = labels.copy()
     labels[:16] = np.arange(16) % 2
-    ours = run(X, labels, importance_samples=importance_samples, trainer=trainer)
+    ours = run(X, labels, importance_samples=importance_samples, map_values=map_values, trainer=trainer)
     seed = np.random.SeedSequence([0, 0, 4])
-    confusion, maps = textbook(X, labels, thirds(48), seed, importance_samples)
+    confusion, maps = textbook(X, labels, thirds(48), seed, importance_samples, map_values)
     np.testing.assert_array_equal(ours.confusions.sum(axis=0), confusion)
     assert ours.maps.dtype == np.float32
     for own, expected in zip(ours.maps, maps, strict=True):

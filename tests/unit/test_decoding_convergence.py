@@ -82,7 +82,7 @@ def run(
         run_repetitions(
             X, training_basis(X), np.stack([labels] * more.get("n", 1)), np.zeros_like(labels), folds, 4,
             seeds=[np.random.SeedSequence(number) for number in range(more.get("n", 1))],
-            parameters=SgdParameters(n_updates=n_updates), methods=[], trainer=CpuTrainer(),
+            parameters=SgdParameters(0.005, n_updates=n_updates, l2=0.0), methods=[], trainer=CpuTrainer(),
             weights_at_once=more.get("weights_at_once", 1 << 26),
         )
     )  # fmt: skip

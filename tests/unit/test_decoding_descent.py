@@ -40,7 +40,7 @@ def problem(dtype, sizes, *, n_voxels=150, batch_size=9, n_updates=400):
 def test_torch_equals_compiled(options, n_voxels, dtype, tolerance):
     # The smallest fold has fewer samples than a minibatch: its minibatches have a size of their own.
     basis, tasks = problem(dtype, (50, 7, 55, 20), n_voxels=n_voxels)
-    parameters = SgdParameters(0.005, 9, 400, **options)
+    parameters = SgdParameters(0.005, 9, 400, **{"l2": 0.0, **options})
     compiled = CpuTrainer()(basis, tasks, parameters)
     with threadpool_limits(1):
         batched = TorchTrainer("cpu")(basis, tasks, parameters)

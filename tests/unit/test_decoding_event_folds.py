@@ -245,7 +245,7 @@ def null_accuracies(scheme: str, n: int = 150) -> npt.NDArray[np.float64]:
             design.folds,
             len(design.classes),
             seeds=[np.random.SeedSequence(number)],
-            parameters=SgdParameters(learning_rate=0.05, batch_size=6, n_updates=60),
+            parameters=SgdParameters(learning_rate=0.05, batch_size=6, n_updates=60, l2=0.0),
             methods=("W",),
             trainer=CpuTrainer(),
         )

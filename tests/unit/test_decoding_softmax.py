@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_xai.decoding import softmax
 from bids_xai.decoding.basis import Basis, aligned, gram_matrix, training_basis
-from bids_xai.decoding.descent import CpuTrainer, Task
+from bids_xai.decoding.descent import CpuTrainer, Task, TorchTrainer
 from bids_xai.decoding.kernels import descend
 from bids_xai.decoding.softmax import (
     SgdParameters,
@@ -25,6 +25,7 @@ from bids_xai.decoding.softmax import (
 )
 from bids_xai.errors import InputError
 from tests.references import autograd_loop, sgd_loop
+from tests.references import softmax as outputs_of
 
 N, VOXELS = 90, 260
 # Decay factors per update of 1, .999, .5 (0.5^2100 is no number in float32 or float64), 0 and -.5.
@@ -84,7 +85,7 @@ def test_ten_thousand_updates_with_every_option_are_those_of_the_primal_loop(n_v
     n_updates = 10_000 if batch_size == 20 else 2000
     X, labels, W0, rng = problem(5, n_voxels=n_voxels)
     minibatches = draw_minibatches(rng, N, batch_size, n_updates)
-    parameters = SgdParameters(0.005, batch_size, n_updates, **options)
+    parameters = SgdParameters(0.005, batch_size, n_updates, **{"l2": 0.0, **options})
     exact, bias = sgd_loop(
         X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005, l2=parameters.l2,
         clip=parameters.clip, with_bias=parameters.bias,
@@ -111,7 +112,7 @@ def test_decay_to_nothing_or_below_in_one_update(l2, dtype):
     minibatches = draw_minibatches(rng, N, 6, 301)
     exact, _ = sgd_loop(X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005, l2=l2)
     W, _ = gram_weights(
-        X.astype(dtype), labels, W0.astype(dtype), np.arange(N), minibatches, SgdParameters(l2=l2)
+        X.astype(dtype), labels, W0.astype(dtype), np.arange(N), minibatches, SgdParameters(0.005, l2=l2)
     )
     assert largest_error(W, exact) < (1e-5 if dtype == np.float32 else 1e-9)
 
@@ -120,7 +121,7 @@ def test_gram_space_is_the_float32_loop_too():
     X, labels, W0, rng = problem(5)
     minibatches = draw_minibatches(rng, N, 20, 2000)
     primal, _ = sgd_loop(X, labels, minibatches, W0, learning_rate=0.005)
-    W, _ = gram_weights(X, labels, W0, np.arange(N), minibatches, SgdParameters())
+    W, _ = gram_weights(X, labels, W0, np.arange(N), minibatches, SgdParameters(0.005, l2=0.0))
     assert largest_error(W, primal) < 1e-5
 
 
@@ -131,7 +132,12 @@ def test_gram_space_is_what_torch_trains(l2):
     with threadpool_limits(1):
         exact, bias = autograd_loop(X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005, l2=l2)
     W, model = gram_weights(
-        X.astype(np.float64), labels, W0.astype(np.float64), np.arange(N), minibatches, SgdParameters(l2=l2)
+        X.astype(np.float64),
+        labels,
+        W0.astype(np.float64),
+        np.arange(N),
+        minibatches,
+        SgdParameters(0.005, l2=l2),
     )
     assert largest_error(W, exact) < 1e-12
     assert largest_error(model.bias, bias) < 1e-12
@@ -142,7 +148,7 @@ def test_whole_training_set_as_minibatch_is_gradient_descent():
     minibatches = draw_minibatches(rng, 10, 20, 100)
     assert minibatches.shape == (100, 10)
     exact, _ = sgd_loop(X.astype(np.float64), labels, minibatches, W0, learning_rate=0.005)
-    W, _ = gram_weights(X, labels, W0, np.arange(10), minibatches, SgdParameters())
+    W, _ = gram_weights(X, labels, W0, np.arange(10), minibatches, SgdParameters(0.005, l2=0.0))
     assert largest_error(W, exact) < 1e-5
 
 
@@ -151,11 +157,11 @@ def test_training_needs_no_writable_input_and_leaves_it_alone():
     basis, Z0 = training_basis(X), W0 @ X.T
     minibatches = draw_minibatches(rng, 60, 5, 50)
     before = basis.rows.copy(), Z0.copy(), labels.copy(), minibatches.copy()
-    first = train(basis, Z0, labels, minibatches, SgdParameters(l2=0.1))
+    first = train(basis, Z0, labels, minibatches, SgdParameters(0.005, l2=0.1))
     for array, copy in zip((basis.rows, Z0, labels, minibatches), before, strict=True):
         np.testing.assert_array_equal(array, copy)
         array.flags.writeable = False
-    again = train(basis, Z0, labels, minibatches, SgdParameters(l2=0.1))
+    again = train(basis, Z0, labels, minibatches, SgdParameters(0.005, l2=0.1))
     np.testing.assert_array_equal(first.coefficients, again.coefficients)
 
 
@@ -164,7 +170,7 @@ def test_logits_are_those_of_the_weights(n_voxels):
     X, labels, W0, rng = problem(4, n_voxels=n_voxels)
     samples, held_out = np.arange(60), np.arange(60, N)
     minibatches = draw_minibatches(rng, 60, 7, 400)
-    W, model = gram_weights(X, labels, W0, samples, minibatches, SgdParameters(l2=1.0))
+    W, model = gram_weights(X, labels, W0, samples, minibatches, SgdParameters(0.005, l2=1.0))
     logits = (model.factor * W0 @ X.T + training_basis(X).product(model.coefficients))[:, held_out].T
     logits = logits + model.bias
     np.testing.assert_allclose(logits, X[held_out] @ W.T + model.bias, atol=1e-4 * np.abs(logits).max())
@@ -174,7 +180,7 @@ def test_logits_are_those_of_the_weights(n_voxels):
 def test_samples_that_decayed_to_nothing_are_left_at_zero_not_denormal():
     X, labels, W0, rng = problem(3)
     minibatches = draw_minibatches(rng, N, 2, 3000)
-    model = train(training_basis(X), W0 @ X.T, labels, minibatches, SgdParameters(l2=100.0))
+    model = train(training_basis(X), W0 @ X.T, labels, minibatches, SgdParameters(0.005, l2=100.0))
     sizes = np.abs(model.coefficients[model.coefficients != 0])
     assert 0 < len(sizes) < model.coefficients.size
     assert sizes.min() > np.finfo(np.float32).tiny
@@ -187,7 +193,8 @@ def test_outputs_of_one_update_are_the_softmax_however_large_the_logits(seed, sc
     Z0 = rng.uniform(-scale, scale, (7, 3))
     A, start = np.zeros((4, 8)), (1.0, 1.0, np.zeros(3))
     minibatches = np.arange(7, dtype=np.int32)[None]
-    descend(np.zeros((7, 8)), True, A, Z0, np.zeros(7, np.int64), minibatches, 7.0, 0.0, 0.0, False, start)
+    labels = np.zeros(7, np.int64)
+    descend(np.zeros((7, 8)), True, A, A, Z0, labels, minibatches, 7.0, 0.0, 0.0, False, start)
     outputs = np.exp(Z0 - Z0.max(axis=1, keepdims=True))
     outputs /= outputs.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(A[:2, :7].T, [1, 0] - outputs[:, :2], rtol=0, atol=1e-12)
@@ -284,3 +291,62 @@ def test_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(softmax, "_GPU_DEVICES", (os.devnull,))
     assert resolve_device("auto") == resolve_device("cuda") == "cuda"
+
+
+@pytest.mark.parametrize("n_voxels", [VOXELS, 33], ids=["Gram space", "more samples than voxels"])
+@pytest.mark.parametrize(("l2", "clip"), [(0.0, 0.0), (0.3, 0.0), (100.0, 0.0), (0.3, 0.1)])
+def test_norms_are_those_of_what_every_sample_has_added(n_voxels, l2, clip):
+    X, labels, W0, rng = problem(3, n_voxels=n_voxels)
+    X, W0 = X.astype(np.float64), W0.astype(np.float64)
+    minibatches = draw_minibatches(rng, N, 7, 2100)
+    # One update after the other, for every sample.
+    W, bias, added = W0.copy(), np.zeros(3), np.zeros((3, N))
+    for batch in minibatches:
+        outputs = outputs_of(X[batch] @ W.T + bias)
+        outputs = outputs.clip(clip, 1 - clip) if clip else outputs
+        errors = (np.eye(3)[labels[batch]] - outputs).T * 0.005 / 7
+        W, added = W * (1 - 0.005 * l2) + errors @ X[batch], added * (1 - 0.005 * l2)
+        added[:, batch] += errors
+        bias += errors.sum(axis=1)
+    task = Task(W0 @ X.T, labels, np.arange(N), lambda: minibatches)
+    for trainer in (CpuTrainer(), TorchTrainer("cpu")):
+        (layer,) = trainer(training_basis(X), [task], SgdParameters(0.005, 7, 2100, l2=l2, clip=clip))
+        np.testing.assert_allclose(layer.norms, np.linalg.norm(added, axis=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_voxels", [VOXELS, 33], ids=["Gram space", "more samples than voxels"])
+def test_learning_rate_and_decay_come_from_the_samples(n_voxels):
+    X = problem(3, n_voxels=n_voxels)[0] + np.float32(0.5)
+    own = SgdParameters().of(training_basis(X))
+    variance, length = X.var(axis=0, dtype=np.float64).sum(), (X.astype(np.float64) ** 2).sum(axis=1).mean()
+    assert own.l2 == pytest.approx(variance / (2 * N), rel=1e-5)
+    assert own.learning_rate == pytest.approx(4 / length, rel=1e-5)
+    # Samples in other units: the same logits, and weights in the inverse unit.
+    other = SgdParameters().of(training_basis(X * np.float32(10)))
+    assert (other.l2, other.learning_rate) == pytest.approx((own.l2 * 100, own.learning_rate / 100), rel=1e-5)
+    # What is given stays; a strong decay slows the updates down, so that many of them enter the weights.
+    given = SgdParameters(learning_rate=0.01).of(training_basis(X))
+    assert (given.learning_rate, given.l2) == (0.01, own.l2)
+    strong = SgdParameters(l2=1e4).of(training_basis(X))
+    assert strong.learning_rate == pytest.approx(2 / (N * 1e4))
+    assert SgdParameters(l2=0.0).of(training_basis(X)).learning_rate == own.learning_rate
+
+
+def test_a_decay_that_takes_away_more_than_there_is_is_refused():
+    X = problem(3)[0] * np.float32(100)
+    with pytest.raises(InputError, match="a product below 1"):
+        SgdParameters(learning_rate=0.5).of(training_basis(X))
+
+
+@pytest.mark.parametrize("n_voxels", [60, 600, 6000])
+def test_default_training_converges(n_voxels):
+    X, labels, W0, rng = problem(3, n_voxels=n_voxels)
+    basis = training_basis(X)
+    updates = draw_minibatches(rng, N, 20, 10_000)
+    W, layer = gram_weights(X, labels, W0, np.arange(N), updates, SgdParameters())
+    own = SgdParameters().of(basis)
+    assert layer.factor < 1e-6
+    # Where the gradient of the cross-entropy with the decay is zero, but for the noise of minibatches.
+    outputs = outputs_of(X @ W.T + layer.bias)
+    gradient = (outputs - np.eye(3)[labels]).T @ X / N + own.l2 * W
+    assert np.linalg.norm(gradient) < 0.15 * np.linalg.norm(own.l2 * W)

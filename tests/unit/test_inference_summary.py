@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bids_xai.inference.null import sided
 from bids_xai.inference.summary import Null, Runs, summarize
-from bids_xai.inference.thresholds import family_thresholds, voxel_thresholds
+from bids_xai.inference.tail import tail_p_map
+from bids_xai.inference.thresholds import (
+    adjusted_p,
+    false_discovery,
+    family_thresholds,
+    p_map,
+    voxel_thresholds,
+)
 
 CLASSES, METHODS, PEOPLE, ALPHAS = ("a", "b"), ("W", "WX"), ("01", "02"), (0.01, 0.05)
 N_VOXELS, M, R = 40, 499, 3
@@ -64,7 +72,8 @@ def test_p_maps_count_the_null_and_its_maxima(given):
 
 
 def test_tails_make_small_p_smaller_and_change_no_other(given):
-    counted, fitted = summary_of(given).maps, summary_of(given, tail_fit="gpd", smallest=1e-6).maps
+    counted = summary_of(given, smallest=1e-6).maps
+    fitted = summary_of(given, tail_fit="gpd", smallest=1e-6).maps
     for name in ("p", "pfwer"):
         few = counted[name] <= np.float32(10 / (M + 1))
         np.testing.assert_array_equal(fitted[name][~few], counted[name][~few])
@@ -80,8 +89,66 @@ def test_tails_make_small_p_smaller_and_change_no_other(given):
         assert table[f"n_voxels_{stat}_fitted"].tolist() == different.sum(axis=2).ravel().tolist()
         assert 0.8 < table[f"n_voxels_{stat}_fitted"].sum() / few.sum() <= 1
     for name in counted:
-        if name not in ("p", "pfwer"):
+        if name not in ("p", "pfwer"):  # q is of fitted tails in both
             np.testing.assert_array_equal(fitted[name], counted[name])
+
+
+def test_false_discovery_rates_are_scipys_of_fitted_tails(given):
+    counted, fitted = summary_of(given), summary_of(given, tail_fit="gpd")
+    assert counted.q_from == fitted.q_from == "gpd"
+    observed, top = sided(given[2], given[0]), given[-1][1].top
+    p = tail_p_map(counted.maps["p"], observed, top, M, endless=True)
+    few = counted.maps["p"] <= np.float32(10 / (M + 1))
+    assert (p[few] < counted.maps["p"][few]).mean() > 0.7
+    q = stats.false_discovery_control(p.astype(np.float64), axis=-1)
+    for summary in (counted, fitted):
+        np.testing.assert_allclose(summary.maps["q"], q, rtol=1e-6)
+        for row in summary.tables["thresholds"].itertuples():
+            own = q[METHODS.index(row.method), CLASSES.index(row[2])]
+            assert row.n_voxels_fdr == (own <= row.alpha).sum()
+
+
+def test_false_discovery_finds_few_strong_voxels_that_counting_cannot(rng):
+    # Three voxels of 2000 at 499 permutations: counted p-values are at least .002, and q at least 4 / 3.
+    null = rng.normal(size=(M, 1, 1, 2000)).astype(np.float32)
+    mean = rng.normal(size=(1, 1, 2000)).astype(np.float32)
+    mean[..., :3] += 9
+    top, maxima = -np.sort(-null, axis=0)[:30], null.max(axis=3)
+    counted = p_map(mean, top, M)
+    assert not false_discovery(counted, 0.05).any()
+    q = adjusted_p(tail_p_map(counted, mean, top, M, endless=True))
+    assert (q[..., :3] < 0.05).all()
+    assert (q < 0.05).sum() <= 5
+    confusions = counts(rng, M)
+    real = Runs(np.zeros((2, 1, 1, 2000), np.int32), R * mean.astype(np.float64), counts(rng, R))
+    given = (real, Null(top, voxel_thresholds(top, M, ALPHAS), maxima, confusions), None)
+    univariate = {"t": np.zeros((2, 2000), np.float32), "F": np.zeros(2000, np.float32)}
+    maps = summarize(
+        *given, univariate, classes=CLASSES[:1], people=PEOPLE, methods=METHODS[:1], alphas=ALPHAS
+    ).maps  # fmt: skip
+    np.testing.assert_allclose(maps["q"], q, rtol=1e-6)
+
+
+def test_too_few_permutations_leave_counted_p_values(given):
+    real, null, second, univariate = given[-1]
+    few = Null(null.top[:4], null.thresholds, null.maxima[:79], null.confusions[:79])
+    names = {"classes": CLASSES, "people": PEOPLE, "methods": METHODS, "alphas": ALPHAS, "tail": given[0]}
+    summary = summarize(real, few, second, univariate, **names)
+    assert summary.q_from == "counted"
+    q = stats.false_discovery_control(summary.maps["p"].astype(np.float64), axis=-1)
+    np.testing.assert_allclose(summary.maps["q"], q, rtol=1e-6)
+
+
+def test_voxels_expected_by_chance_are_those_of_the_second_set(given, rng):
+    real, null, _, univariate = given[-1]
+    passed = rng.integers(0, 11, (2, 2, 2, N_VOXELS), dtype=np.int32)
+    second = Runs(passed, np.zeros((2, 2, N_VOXELS)), counts(rng, 10))
+    names = {"classes": CLASSES, "people": PEOPLE, "methods": METHODS, "alphas": ALPHAS, "tail": given[0]}
+    table = summarize(real, null, second, univariate, **names).tables["thresholds"]
+    assert table["n_voxels_chance"].tolist() == (passed.sum(axis=-1) / 10).ravel().tolist()
+    # Without a second set, what counting promises: floor(alpha (m + 1)) / (m + 1) of the voxels.
+    table = summarize(real, null, None, univariate, **names).tables["thresholds"]
+    assert table["n_voxels_chance"].tolist() == pytest.approx([0.01 * N_VOXELS] * 4 + [0.05 * N_VOXELS] * 4)
 
 
 def test_the_population_is_inferred_on_request(given):

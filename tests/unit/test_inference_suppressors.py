@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bids_xai.attribution import IMPORTANCES
+from bids_xai.attribution import IMPORTANCES, RAW
 from bids_xai.attribution.runs import Repetition, run_repetitions
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.descent import CpuTrainer
@@ -25,7 +25,7 @@ from bids_xai.phantom.suppressor import SuppressorSamples, suppressor_samples
 
 METHODS = tuple(IMPORTANCES)
 ALPHA, N_PERMUTATIONS, N_RUNS, N_DATASETS = 0.05, 99, 5, 8
-PARAMETERS = SgdParameters(learning_rate=0.02, n_updates=400)
+PARAMETERS = SgdParameters(learning_rate=0.02, n_updates=400, l2=0.0)
 TAILS = ("greater", "two-sided")
 
 
@@ -47,6 +47,7 @@ def repetitions(
             seeds=np.random.SeedSequence(seed).spawn(len(labels)),
             parameters=PARAMETERS,
             methods=METHODS,
+            map_values=RAW,
             trainer=CpuTrainer(),
         )
     )

@@ -283,3 +283,26 @@ def test_a_family_without_a_fit_is_counted(rng):
     counted = family_p_map(observed, maxima)
     np.testing.assert_array_equal(tail_family_p_map(counted, observed, maxima), counted)
     assert counted[0, 0] == np.float32(1 / 501)
+
+
+@pytest.mark.parametrize("name", ["normal", "exponential", "t"])
+def test_tails_without_an_end_err_on_the_safe_side(name, rng):
+    # Of 20 000 values against nulls of their own distribution: share of p at most x, in units of x.
+    distribution = KNOWN[name]
+    null = largest_of(distribution, 199, 20_000, rng)[:21].astype(np.float32)
+    observed = distribution.rvs(size=20_000, random_state=rng).astype(np.float32)
+    p = tail_p_map(p_map(observed, null, 199), observed, null, 199, endless=True)
+    assert (p < 1 / 200).any()
+    for x in (0.005, 0.002, 0.001):
+        assert (p <= x).sum() <= stats.binom.ppf(0.999, 20_000, x)
+
+
+def test_an_endless_fit_is_the_exponential_where_the_best_one_ends(rng):
+    y = np.sort(rng.uniform(0, 1, (100, 3)), axis=0)
+    free, endless = fit_pareto(y), fit_pareto(y, endless=True)
+    assert (free.shape < -0.5).all()
+    np.testing.assert_allclose(endless.scale, y.mean(axis=0), rtol=1e-2)
+    expected = (1 + 5 / y.mean(axis=0) / 100) ** -100
+    np.testing.assert_allclose(endless.survival(np.full((1, 3), 5.0))[0], expected, rtol=0.1)
+    heavy = np.sort(stats.genpareto(0.5).rvs(size=(200, 2), random_state=rng), axis=0)
+    np.testing.assert_allclose(fit_pareto(heavy, endless=True).shape, fit_pareto(heavy).shape, rtol=0.05)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from bids_xai.inference.null import kept_values
 from bids_xai.inference.thresholds import (
+    adjusted_p,
     false_discovery,
     family_p_map,
     family_thresholds,
@@ -118,7 +119,9 @@ def test_family_wise_p_counts_the_maxima_and_agrees_with_the_threshold(observed_
 def test_false_discovery_equals_scipys(rng, alpha, share):
     p = rng.random((6, 200))
     p[rng.random(p.shape) < share] **= 6
-    expected = stats.false_discovery_control(p, axis=-1) <= alpha
+    q = stats.false_discovery_control(p, axis=-1)
+    np.testing.assert_allclose(adjusted_p(p), q, rtol=1e-12)
+    expected = q <= alpha
     np.testing.assert_array_equal(false_discovery(p.astype(np.float32), alpha), expected)
     assert share == 0 or expected.any()
 

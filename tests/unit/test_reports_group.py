@@ -95,11 +95,33 @@ def test_numbers_are_those_of_the_tables(out, text):
     assert "sub-03 has fewer samples" in text
 
 
+def test_what_survives_correction_comes_first_and_overlap_is_no_evidence(text):
+    page = text.split('<h2 id="maps-title"')[1]
+    maps, after = page.split('<h2 id="reproducibility-title"')
+    pictures = re.findall(r'alt="([^"]+)"', maps)
+    assert "that survive correction" in pictures[0]
+    assert not any("number of importance measures" in alt for alt in pictures)
+    reproducibility = after.split('<h2 id="univariate-title"')[0]
+    assert "number of importance measures" in re.findall(r'alt="([^"]+)"', reproducibility)[-1]
+    inside = int(re.search(r"<dt>Voxels</dt><dd>([^<]+)</dd>", text)[1].replace(chr(0x202F), ""))
+    expected = number(0.01 * inside)
+    # In the captions of measures, curves and overlap, and in the table.
+    assert f"about {expected} are expected to pass by chance, in most runs the same ones" in maps
+    assert f"{expected} voxels of a measure and class are expected to" in reproducibility
+    assert (
+        f"so many are expected to be marked by each measure: OD {expected}, LRP-z {expected}"
+        in reproducibility
+    )
+    assert f"<td>{expected}</td>" in maps
+    assert "which is no correction" in maps
+
+
 def test_figures_are_files_too(out):
     names = {path.name for path in (out / "group" / "figures").iterdir()}
     maps = {
         f"maps_class-{class_}_method-{name}.png" for class_ in ("face", "house") for name in ("OD", "LRP-z")
     }
+    maps |= {f"corrected_class-{class_}.png" for class_ in ("face", "house")}
     assert maps | {"accuracy.svg", "confusion.svg", "curves-by-method.svg", "univariate_F.png"} <= names
 
 
@@ -120,6 +142,8 @@ def test_poor_results_are_reported(tmp_path):
     poor = {"survivors": False, "n_runs": 1, "n_permutations": 19, "n_null": 0}
     make_output(tmp_path, n_classes=2, methods=("OD",), **poor)
     text = write_group_report(tmp_path).read_text(encoding="utf-8")
+    assert "face: no voxel survives correction for the number of voxels at α = " in text
+    assert "that survive correction" not in text
     for words in (
         "cannot be reached with 19 permutations",
         "No second set of permutations",

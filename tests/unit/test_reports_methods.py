@@ -30,6 +30,11 @@ def results(tmp_path_factory):
     )
 
 
+TRAINING = {
+    "learning_rate": 0.005, "batch_size": 20, "n_updates": 10_000, "l2": 0.4, "clip": 0.0, "bias": True,
+}  # fmt: skip
+
+
 def changed(results, settings=None, **manifest):
     injected(settings, **manifest)
     content = {**results.manifest, **manifest, "settings": {**results.settings, **(settings or {})}}
@@ -44,7 +49,8 @@ def test_text_has_the_numbers_of_the_run(results):
     text = text_of(results)
     for words in (
         "3 subjects", "48 samples of 2 classes (face 24, house 24)", "10\u202f000 minibatches of 20 samples",
-        "learning rate 0.005; no regularisation", "repeated 20 times", "was repeated 200 times",
+        "learning rate 0.005; weight decay 0.4, the variance of the samples summed over the voxels",
+        "repeated 20 times", "was repeated 200 times",
         "smallest p within reach was 0.00498", "α = 0.001, 0.01 and 0.05",
         "leaving one subject out (3 folds)", "moved by 5 s",
         "20 further permutations",
@@ -61,7 +67,15 @@ def test_text_has_the_numbers_of_the_run(results):
         ({"merge_events": None}, {}, "A sample is", "one event (a block)"),
         ({"sample": "volumes"}, {}, "A sample is each volume", "mean of the volumes"),
         ({"hrf_shift": 0.0}, {}, "volumes of the event. This", "haemodynamic"),
-        ({"l2": 0.1}, {}, "weight decay 0.1", "no regularisation"),
+        ({}, {"training": TRAINING}, "weight decay 0.4, the variance of the samples", "no regularisation"),
+        ({"l2": 0.4}, {"training": TRAINING}, "weight decay 0.4)", "the variance of the samples"),
+        ({"l2": 0.0}, {"training": {**TRAINING, "l2": 0.0}}, "no regularisation", "weight decay"),
+        ({}, {"map_values": "share"}, "every map of W was divided by the norm of what", "xx"),
+        ({}, {"map_values": "share"}, "every map of OD was divided by that norm and by the mean slope", "xx"),
+        ({}, {"map_values": "share"}, "of LRP-z was divided by the sum of its absolute", "xx"),
+        ({}, {"map_values": "raw"}, "A class's map is the average over", "was divided"),
+        ({}, {"q_from": "gpd"}, "counted ones end at the smallest within reach", "xx"),
+        ({}, {"q_from": "counted"}, "the false discovery rate", "counted ones end"),
         ({"modality": "T1w"}, {}, "A sample is one T1-weighted image", "mean of the volumes"),
         ({"preset": "klingenberg2021"}, {},
          "a published analysis (Klingenberg et al., 2021), preset “klingenberg2021”.", "but for"),
@@ -88,7 +102,7 @@ def test_text_has_the_numbers_of_the_run(results):
         ({"exchange_within": "participants:site"}, {}, "only between samples of one level of site", "xx"),
         ({}, {"tail_fit": "gpd"}, "fitted to the largest permuted values (Knijnenburg et al., 2009", "xx"),
         ({"stop_after_exceedances": 10}, {}, "is 10/l (Besag & Clifford, 1991)", "xx"),
-        ({}, {"tail_fit": "none"}, "the smallest p within reach", "Pareto"),
+        ({}, {"tail_fit": "none", "q_from": "counted"}, "the smallest p within reach", "Pareto"),
         ({}, {"cv": "kfold", "n_folds": 5}, "in 5 folds", "leaving one"),
         ({}, {"n_null": 0}, "No second set of permutations", "further permutations"),
         ({}, {"n_permutations": 0, "n_null": 0}, "", "Benjamini"),
@@ -110,9 +124,18 @@ def test_caveats_follow_the_settings(results):
     assert any("nothing of other runs" in note for note in caveats(changed(results, cv="event")))
     assert any("no family-wise significance" in note for note in caveats(results))
     assert not any("no family-wise significance" in note for note in caveats(changed(results, n_null=0)))
-    assert not any("LRP-W2 sums to the output" in note for note in caveats(results))
-    with_rule = changed(results, methods=["W", "LRP-W2"])
-    assert any("LRP-W2 sums to the output" in note for note in caveats(with_rule))
+    assert not any("--map-values raw" in note for note in caveats(results))
+    raw = caveats(changed(results, map_values="raw"))
+    assert any("maps of W follows how hard the labels are to fit" in note for note in raw)
+    assert any("maps of LRP-z follows the output" in note for note in raw)
+    assert not any("in simulations" in note for note in raw)
+    (ranked,) = [note for note in caveats(results) if "How much measures find" in note]
+    assert ranked.index("W ") < ranked.index("LRP-z ")
+    assert not any("How much measures find" in note for note in caveats(changed(results, {"l2": 1.0})))
+    assert any("correlation with t over voxels is W 0.9" in note for note in caveats(results))
+    counted = changed(results, q_from="counted", n_permutations=99, n_voxels=600, alphas=[0.05])
+    assert any("the smallest p: 120 at α = 0.05" in note for note in caveats(counted))
+    assert not any("the tail of the null cannot" in note for note in caveats(results))
     stopped = changed(results, {"stop_after_exceedances": 10, "n_permutations": 1000}, n_permutations=200)
     assert any("stopped after 200 of" in note for note in caveats(stopped))
     ended = changed(results, {"stop_after_exceedances": 10, "n_permutations": 200}, n_permutations=200)
@@ -203,6 +226,6 @@ def test_bibtex_escapes_and_splits():
 def test_text_says_how_training_departs_from_the_published(results):
     assert "zero biases" in text_of(results)
     assert "clipped" not in text_of(results)
-    own = text_of(changed(results, {"bias": False, "clip": 0.01}))
+    own = text_of(changed(results, training={**TRAINING, "bias": False, "clip": 0.01}))
     assert "without biases" in own
     assert "outputs clipped to [0.01, 0.99]" in own

@@ -133,6 +133,10 @@ class _Writer:
                 strengths.append(rate)
                 code = f"class-{class_}_method-{method.replace('-', '')}"
                 self.save(mean, f"{code}_stat-mean", class_, method)
+                strongest = (mean == mean[self.inside].max()) & self.survivors
+                self.save(np.where(strongest, 0.004, 1), f"{code}_stat-pfwer", class_, method, "pfwer")
+                strong = (rate > 0.8) & self.survivors
+                self.save(np.where(strong, 0.004, 1), f"{code}_stat-q", class_, method, "q")
                 for alpha in ALPHAS:
                     passes = (rate > 0.5) & self.survivors & (alpha > 0.001)
                     self.save(
@@ -158,7 +162,8 @@ class _Writer:
         self.thresholds.append({
             "method": method, "class": class_, "alpha": alpha,
             "threshold_median": 0.0123 if finite else np.inf, "fwer_threshold": 0.04 if finite else np.inf,
-            "reproducibility_threshold": null_level, "n_voxels_p": int(passes.sum()), "n_voxels_fwer": 3,
+            "reproducibility_threshold": null_level, "n_voxels_chance": alpha * len(passes),
+            "n_voxels_p": int(passes.sum()), "n_voxels_fwer": 3,
             "n_voxels_fdr": 0, "n_voxels_reproducible": int((rate > np.nan_to_num(null_level)).sum()),
         })  # fmt: skip
         for level in range(self.n_runs + 1):
@@ -266,13 +271,16 @@ class _Writer:
             "n_voxels": int(self.inside.sum()), "n_folds": 3, "cv": "subject", "permute": "subject",
             "tail": "greater", "importance_samples": "class", "n_runs": self.n_runs,
             "n_permutations": self.n_permutations, "n_null": self.n_null, "tail_fit": "none",
+            "q_from": "gpd",
+            "map_values": "share",
+            "training": {"learning_rate": 0.005, "batch_size": 20, "n_updates": 10_000, "l2": 0.4,
+                         "clip": 0.0, "bias": True},
             "no_prevalence": "the classifier of one person is trained on others",
             "smallest_p": 1 / (1 + self.n_permutations),
             "settings": {
                 "preproc": "none", "detrend": True, "high_pass": None, "high_pass_sigma": None,
                 "confounds": [], "standardize": True, "sample": "events", "window": None,
                 "window_anchor": "onset", "hrf_shift": 5.0, "n_updates": 10000, "batch_size": 20,
-                "learning_rate": 0.005, "l2": 0.0,
                 "map_scale": 1.0, "classes": self.classes, "random_seed": 0,
             },
             "versions": {"python": "3.11.2", "numpy": np.__version__},
