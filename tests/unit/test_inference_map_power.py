@@ -7,13 +7,13 @@ on the true labels against single trainings on permuted ones. Measured, at alpha
 ======== ===== =========== =====
 measure  rate  sensitivity power
 ======== ===== =========== =====
-t        .051  .44         .129
-W        .060  .48         .157
-WX       .057  .38         .134
-OD       .051  .36         .122
-Haufe    .043  .35         .070
-LRP-z    .030  .26         .050
-LRP-W2   .010  .26         .037
+t        .044  .41         .112
+W        .048  .47         .127
+WX       .044  .37         .102
+OD       .044  .36         .102
+Haufe    .041  .36         .065
+LRP-z    .030  .26         .041
+LRP-W2   .011  .26         .027
 ======== ===== =========== =====
 
 ``tests/benchmarks/bench_map_power.py`` does it at a larger scale, beside nilearn's permuted_ols.
