@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ class Design:
                 # People are parted: they keep what is theirs.
                 return self.folds
             tested = test if self.testable is None else test & self.testable
-            moved.append(replace(fold, train=np.flatnonzero(train), test=np.flatnonzero(tested)))
+            moved.append(Fold(fold.name, np.flatnonzero(train), np.flatnonzero(tested), fold.repeat))
         return tuple(moved)
 
     def save(self, path: Path) -> None:
@@ -123,13 +123,7 @@ class Design:
         content: dict[str, Any] = {"classes": list(self.classes), "people": list(self.people)}
         for name in ("labels", "subjects", "runs", "events"):
             content[name] = getattr(self, name).tolist()
-        content["folds"] = [
-            {
-                "name": fold.name, "train": fold.train.tolist(), "test": fold.test.tolist(),
-                "repeat": fold.repeat,
-            }
-            for fold in self.folds
-        ]  # fmt: skip
+        content["folds"] = [fold.described() for fold in self.folds]
         content["blocks"] = None if self.blocks is None else self.blocks.tolist()
         content["testable"] = None if self.testable is None else self.testable.tolist()
         content["cv"] = self.cv
@@ -139,20 +133,11 @@ class Design:
     def load(cls, path: Path | str) -> Design:
         """Read what :meth:`save` wrote."""
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        folds = tuple(
-            Fold(
-                fold["name"],
-                np.array(fold["train"], np.int64),
-                np.array(fold["test"], np.int64),
-                fold["repeat"],
-            )
-            for fold in content["folds"]
-        )
         codes = {name: np.array(content[name], np.int64) for name in ("labels", "subjects", "runs", "events")}
         blocks, testable = content["blocks"], content["testable"]
         return cls(
             classes=tuple(content["classes"]),
-            folds=folds,
+            folds=tuple(map(Fold.of, content["folds"])),
             people=tuple(content["people"]),
             blocks=None if blocks is None else np.array(blocks, np.int64),
             cv=content["cv"],

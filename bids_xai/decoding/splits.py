@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,65 @@ _RUN = ["session", "task", "run"]
 _SHARED = ("rows", "n_folds", "n_repeats", "seed")
 
 
-@dataclass(frozen=True)
 class Fold:
-    """Training and test samples of one fold, as numbers of rows (int64, ascending).
+    """Training and test samples of one fold.
 
-    Folds of one ``repeat`` leave a sample out once at most; those of another were dealt afresh.
+    Kept as stretches of consecutive rows: with a fold per participant, lists of all rows would take memory
+    with the square of the number of participants.
+
+    Parameters
+    ----------
+    name
+        What is left out.
+    train, test
+        Numbers of rows, ascending.
+    repeat
+        Folds of one repeat leave a sample out once at most; those of another were dealt afresh.
     """
 
-    name: str
-    train: npt.NDArray[np.int64]
-    test: npt.NDArray[np.int64]
-    repeat: int = 0
+    def __init__(self, name: str, train: npt.ArrayLike, test: npt.ArrayLike, repeat: int = 0) -> None:
+        self.name, self.repeat = name, repeat
+        self._train, self._test = to_stretches(train), to_stretches(test)
+
+    @property
+    def train(self) -> npt.NDArray[np.int64]:
+        """Numbers of the training rows, int64, ascending."""
+        return from_stretches(self._train)
+
+    @property
+    def test(self) -> npt.NDArray[np.int64]:
+        """Numbers of the test rows, int64, ascending."""
+        return from_stretches(self._test)
+
+    def described(self) -> dict[str, Any]:
+        """Return plain values that :meth:`of` takes back."""
+        parts = {"train": self._train.tolist(), "test": self._test.tolist()}
+        return {"name": self.name, "repeat": self.repeat, **parts}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Fold:
+        """Return the fold that :meth:`described` described."""
+        train, test = (
+            from_stretches(np.array(described[part], np.int64).reshape(-1, 2)) for part in ("train", "test")
+        )
+        return cls(described["name"], train, test, described["repeat"])
+
+
+def to_stretches(rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return ascending numbers of rows as stretches of consecutive ones, shape (n, 2): first, last + 1."""
+    numbers = np.asarray(rows, dtype=np.int64)
+    if not len(numbers):
+        return np.empty((0, 2), np.int64)
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    first, last = numbers[np.r_[0, breaks + 1]], numbers[np.r_[breaks, len(numbers) - 1]]
+    return np.stack([first, last + 1], axis=1)
+
+
+def from_stretches(stretches: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the numbers of rows that :func:`to_stretches` was given."""
+    lengths = stretches[:, 1] - stretches[:, 0]
+    skipped = np.repeat(stretches[:, 0] - np.r_[0, np.cumsum(lengths)[:-1]], lengths)
+    return np.asarray(np.arange(int(lengths.sum()), dtype=np.int64) + skipped)
 
 
 def share_within(labels: npt.NDArray[np.int64], subjects: npt.NDArray[np.int64]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from bids_xai.decoding.design import ALL_CLASSES, Design
 from bids_xai.decoding.held_out_scores import placements, score_intervals, tested_samples
 from bids_xai.decoding.network_scores import roc_table, score_table, summarise
 from bids_xai.decoding.scores import confusion_counts
+from bids_xai.decoding.splits import Fold
 from bids_xai.inference.networks import score_tests
 from bids_xai.inference.permutation import smallest_p
 from bids_xai.tables import read_frame, write_frame
@@ -126,7 +126,10 @@ def network_intervals(tables: Sequence[pd.DataFrame], design: Design) -> pd.Data
         confusions.append(
             confusion_counts(design.labels[tested], said, n_classes, design.subjects[tested], n_people)
         )
-        folds = [replace(fold, test=test) for fold, test in zip(design.folds, tests, strict=True)]
+        folds = [
+            Fold(fold.name, fold.train, test, fold.repeat)
+            for fold, test in zip(design.folds, tests, strict=True)
+        ]
         # Logarithms of probabilities are logits.
         logits = [np.log(np.maximum(values, np.finfo(float).tiny)) for values in probabilities]
         placed.append(placements(design.labels, logits, design.subjects, folds))

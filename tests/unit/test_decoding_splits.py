@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -10,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_xai.decoding import SPLITS
-from bids_xai.decoding.splits import make_folds, natural_cv, share_within
+from bids_xai.decoding.design import Design, make_design
+from bids_xai.decoding.splits import Fold, make_folds, natural_cv, share_within
 from bids_xai.errors import InputError
 
 CLASSES = ("face", "house", "tool")
@@ -263,3 +267,28 @@ def test_images_of_one_head_are_not_parted(cv: str, per_class: dict[str, int], n
         make_folds(cv, rows, codes(rows))
     assert "by the head" in refusal.value.expected
     assert "--cv subject" in refusal.value.remedy
+
+
+@given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)))
+def test_a_fold_gives_its_rows_back(train: set[int], test: set[int]) -> None:
+    fold = Fold("left out", sorted(train), sorted(test), 3)
+    for same in (fold, Fold.of(json.loads(json.dumps(fold.described())))):
+        assert (same.name, same.repeat) == ("left out", 3)
+        assert same.train.tolist() == sorted(train)
+        assert same.test.tolist() == sorted(test)
+        assert same.train.dtype == same.test.dtype == np.int64
+
+
+def test_folds_of_many_participants_are_small(tmp_path: Path) -> None:
+    n, of_each = 1000, 8
+    rows = pd.DataFrame({"subject": [f"{s:04d}" for s in range(n) for _ in range(of_each)], "session": ""})
+    rows["task"], rows["run"], rows["event"] = "look", "1", np.tile(np.arange(of_each), n)
+    rows["class"] = ["a", "b"] * (n * of_each // 2)
+    design, _ = make_design(rows, cv="subject")
+    design.save(tmp_path / "design.json")
+    assert (tmp_path / "design.json").stat().st_size < 1_000_000
+    again = Design.load(tmp_path / "design.json")
+    assert len(again.folds) == n
+    for read, made in zip(again.folds, design.folds, strict=True):
+        assert np.array_equal(read.train, made.train)
+        assert np.array_equal(read.test, made.test)
