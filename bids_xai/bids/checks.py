@@ -25,6 +25,8 @@ from bids_xai.text_files import read_json_object
 
 TR_TOLERANCE_S = 1e-3
 _SECONDS_PER_UNIT = {"sec": (1.0,), "msec": (1e-3,), "usec": (1e-6,), "unknown": (1.0, 1e-3)}
+# A day: no series has volumes so far apart.
+_LONGEST_TR_S = 86_400
 _BLOCK = 1 << 22
 FEWEST_VOXELS = 16
 # Single precision ends at 3.4e38, and squares of values are summed.
@@ -140,6 +142,8 @@ def _broken(path: Path, what: str) -> InputError:
 
 def _check_whole(path: Path, img: nb.Nifti1Image) -> None:
     header = img.header
+    if min(img.shape, default=0) < 1:
+        raise _broken(path, f"has the shape {'x'.join(map(str, img.shape))} in its header.")
     offset = int(img.dataobj.offset) if nb.is_proxy(img.dataobj) else int(header["vox_offset"])
     expected = offset + math.prod(img.shape) * header.get_data_dtype().itemsize
     if path.suffix != ".gz":
@@ -313,8 +317,10 @@ def sidecar_tr(path: Path) -> float | None:
     value = read_json_object(path, "the sidecar").get("RepetitionTime")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InputError(f"{path} has the RepetitionTime {value!r}.", "seconds, more than 0", "correct it")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < _LONGEST_TR_S:
+        raise InputError(
+            f"{path} has the RepetitionTime {str(value)[:40]}.", "seconds, more than 0", "correct it"
+        )
     return float(value)
 
 

@@ -208,12 +208,19 @@ def _unreadable(folder: Path, depth: int = 2) -> Path | None:
     """Return the first folder that cannot be listed: this one or, to a depth, one in it."""
     try:
         with os.scandir(folder) as entries:
-            inside = [Path(entry.path) for entry in entries if depth and entry.is_dir()]
+            inside = [Path(entry.path) for entry in entries if depth and _is_folder(entry)]
     except FileNotFoundError:
         return None
     except OSError:
         return folder
     return next((found for path in inside if (found := _unreadable(path, depth - 1)) is not None), None)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself; whoever reads it says so
 
 
 def _is_ignored(path: str, ignored: Iterable[re.Pattern[str]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import platform
 import sys
@@ -17,7 +18,11 @@ from bids_xai.cli.interruption import run_interruptible
 
 _FAILED, _WRONG_INPUT = 1, 2
 # What the user mends: another path, or other rights. Other errors of the system are failures.
-_OF_PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_OF_PATHS = (
+    errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+    errno.ELOOP,
+)  # fmt: skip
+_LONGEST_NAME = 300
 
 
 class Command:
@@ -77,7 +82,7 @@ class Command:
         elif isinstance(error, OSError) and is_full(error):
             report_full_disk(self.program, error)
             return _FAILED
-        elif isinstance(error, _OF_PATHS) and error.filename is not None:
+        elif isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename is not None:
             text, code = f"{_named(error)}: {error.strerror}.", _WRONG_INPUT
         elif isinstance(error, MemoryError):
             text = f"The memory does not suffice ({_whole(error)}); see {self._crash_file(error)}"
@@ -106,7 +111,7 @@ class Command:
 
 
 def _named(error: OSError) -> str:
-    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    names = [str(name)[:_LONGEST_NAME] for name in (error.filename, error.filename2) if name is not None]
     return " and ".join(names)
 
 

@@ -22,6 +22,7 @@ from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 from bids_xai.settings import parse_toml
 from bids_xai.settings.sections import Execution
+from bids_xai.text_files import read_text
 
 # The plugins of nipype that wait for their nodes and take our results, Dask's, which is ours, and the
 # arguments that each reads (None: not known).
@@ -218,10 +219,10 @@ def _remote_plugin(chosen: Plugin, status_callback: Callable[[Any, str], None]) 
 def _read_plugin_file(path: Path) -> dict[str, Any]:
     import yaml
 
+    text = read_text(path, "the file of --use-plugin")
     try:
-        text = path.read_text(encoding="utf-8")
         content = parse_toml(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"--use-plugin {path} cannot be read: {error}.", "a YAML or TOML file") from error
     if not isinstance(content, dict) or not isinstance(content.get("plugin"), str):
         raise InputError(

@@ -249,7 +249,7 @@ def _write_reports(request: Request) -> int:
     from bids_xai.reports import write_citations, write_group_report, write_subject_report
 
     output_dir = request.output_dir
-    grouped = (output_dir / "group" / "results.json").exists()
+    grouped = os.path.lexists(output_dir / "group" / "results.json")
     subjects = sorted(path.name[4:] for path in output_dir.glob("sub-*") if path.is_dir())
     if not grouped and (request.boilerplate_only or not subjects):
         raise InputError(

@@ -149,9 +149,10 @@ def refuse_links_into_input(output_dir: Path, inputs: Iterable[Path]) -> None:
         for path in (Path(place, name) for name in (*folders, *files)):
             if not path.is_symlink():
                 continue
-            target = path.resolve()
+            # Unlike Path.resolve, this takes a link to itself as it is.
+            target = Path(os.path.realpath(path))
             # Results may lie among the derivatives of what is read.
-            if target.is_relative_to(output_dir.resolve()):
+            if target.is_relative_to(os.path.realpath(output_dir)):
                 continue
             inside = next((folder for folder in read if target.is_relative_to(folder)), None)
             if inside is not None:

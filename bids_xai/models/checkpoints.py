@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bids_xai.errors import InputError
 from bids_xai.models import NETWORKS
 from bids_xai.models.build import build_network
 from bids_xai.registry import nearest_name
+from bids_xai.text_files import read_json_object
 
 _WEIGHTS, _CARD = ".safetensors", ".json"
 ALL = ("all",)
@@ -93,16 +95,13 @@ def load_card(path: Path | str) -> Card:
         There is no card, or it lacks an entry.
     """
     described = _paths(path)[1]
-    try:
-        content = json.loads(described.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not os.path.lexists(described):
         raise InputError(
             f"There is no card {described}.",
             "a checkpoint of two files, .safetensors and .json, of one name",
             "copy both, or train the network again",
-        ) from error
-    except json.JSONDecodeError as error:
-        raise _damaged(described, f"is no JSON ({error})") from error
+        )
+    content = read_json_object(described, "the card", "copy the checkpoint again")
     names = {entry.name for entry in fields(Card)}
     missing = sorted(names - set(content))
     if missing:

@@ -127,9 +127,10 @@ def load_file(path: Path) -> Layer:
     InputError
         The file is missing, is no TOML, or holds a table, key or value that is not known.
     """
+    text = read_text(path, "the file of --config-file")
     try:
-        tables = tomllib.loads(read_text(path, "the file of --config-file"))
-    except tomllib.TOMLDecodeError as error:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--config-file {path} is not TOML: {error}.", "a TOML text file") from error
     return _checked(tables, str(path))
 

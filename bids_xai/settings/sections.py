@@ -134,6 +134,7 @@ class Preprocessing:
         "or of the template)",
         float,
         minimum=0.1,
+        maximum=100,
     )
     shape: tuple[int, ...] | None = option(
         None,
@@ -142,6 +143,7 @@ class Preprocessing:
         nargs=3,
         metavar=("X", "Y", "Z"),
         minimum=1,
+        maximum=1024,
     )
     scaling: str = option(
         "minmax",

@@ -132,7 +132,7 @@ def test_damaged_cards_are_refused(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"net\.json lacks affine"):
         load_checkpoint(tmp_path / "net")
     path.write_text("{")
-    with pytest.raises(InputError, match=r"net\.json is no JSON"):
+    with pytest.raises(InputError, match=r"net\.json is not valid JSON"):
         load_checkpoint(tmp_path / "net")
     path.unlink()
     with pytest.raises(InputError, match="There is no card"):
