@@ -16,14 +16,16 @@ COMMON = frozenset({
     "version", "dataset", "space", "resolution", "tasks", "subjects", "classes", "chance", "methods",
     "alphas", "report_alpha", "permute", "n_runs", "n_permutations", "smallest_p", "cv", "n_samples",
     "samples_per_class", "n_voxels", "n_folds", "settings", "preprocessing", "preset_departures", "atlases",
-    "versions", "failed_subjects", "warnings", "mask", "background", "tables", "maps",
+    "chance_of", "n_repeats", "versions", "failed_subjects", "warnings", "mask", "background", "tables",
+    "maps",
 })  # fmt: skip
 SOFTMAX = frozenset({
     "tail", "n_null", "tail_fit", "q_from", "map_values", "training", "no_prevalence", "importance_samples",
+    "not_converged", "late_fall",
 })  # fmt: skip
 NETWORKS = frozenset({
     "kind", "positive", "heatmaps", "networks", "method_info", "model", "n_parameters", "shape",
-    "n_explained", "explain_start", "explain_class",
+    "n_explained", "explain_start", "explain_class", "map_values", "shown_values", "n_silent",
 })  # fmt: skip
 MANIFEST = COMMON | SOFTMAX | NETWORKS
 # A run writes every setting that is set.

@@ -31,8 +31,8 @@ HERE = ("--use-plugin", str(Path(__file__).with_name("linear.toml")), "--skip-bi
 SHORT = ("--n-updates", "50", "--n-runs", "2", "--n-permutations", "19", "--n-null", "2", "--alpha", ".05",
          "--importance", "W", "--atlas", "aal")  # fmt: skip
 T1W = ("--modality", "T1w", "--target", "participants:group", "--mask", "template")
-# What a graph of a network or of the softmax layer was called with, beside the settings of the call.
-OWN = {"training", "shift"}
+# What a graph was called with beside the settings of the call, and what only sidecars of samples say.
+OWN = {"training", "shift", "centred_on"}
 
 
 class Recorder(Mapping[str, Any]):
@@ -179,7 +179,7 @@ def test_fsls_text_is_that_of_its_graph(recorded: dict[str, tuple[Recorder, str]
 
 
 def test_atlas_and_maps_of_other_spaces_are_warned_of(runs: dict[str, Path]) -> None:
-    for kind, space in (("bold", "MNI152NLin6Asym"), ("t1w", "Heads")):
+    for kind, space in (("bold", "MNI152NLin6Asym"), ("fsl", "Heads")):
         manifest = load_results(runs[kind]).manifest
         note = f"The atlas aal is in MNIColin27, the maps are in {space}: these are different brains"
         assert any(str(warning).startswith(note) for warning in manifest["warnings"])
