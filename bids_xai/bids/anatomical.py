@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from bids_xai.bids.engines import MODALITIES
 from bids_xai.bids.events import ROW_COLUMNS, check_classes, parse_classes, warn_alike
 from bids_xai.bids.layout import Candidates, best_match
 from bids_xai.bids.masks import MaskChoice, choose_masks, mask_files, masks_of
+from bids_xai.bids.missing import warn_of_unprocessed
 from bids_xai.bids.records import AnatomicalRecord, BidsFile
 from bids_xai.bids.selection import Search, grouped, select_images
 from bids_xai.bids.t1w import anatomical_record, one_per_session, open_images, with_t1w
-from bids_xai.bids.targets import check_counts, check_levels, image_levels, parse_target
+from bids_xai.bids.targets import check_counts, check_levels, image_levels, levels_of_images, parse_target
 from bids_xai.errors import InputError
 from bids_xai.images.grids import factors, voxel_sizes
 from bids_xai.tables import MISSING
@@ -37,7 +38,7 @@ def find_anatomical(
     classes: Sequence[str] = (),
     mask: MaskChoice,
     resolution: float | None = None,
-) -> list[AnatomicalRecord]:
+) -> tuple[list[AnatomicalRecord], tuple[str, ...]]:
     """Return the anatomical images that are classified: every session of every participant, with its level.
 
     Images whose level is ``n/a`` or of no class are left out. Preprocessed images must share one grid; others
@@ -56,6 +57,14 @@ def find_anatomical(
     resolution
         Voxel size in mm of the analysis; chooses among preprocessed images that differ in ``res`` only.
 
+    Returns
+    -------
+    records : list of AnatomicalRecord
+        None where all images that were chosen are of no class.
+    levels : tuple of str
+        The levels of the target in the whole dataset, whoever is chosen: the classes of a participant that
+        runs alone are those of all.
+
     Raises
     ------
     InputError
@@ -70,6 +79,8 @@ def find_anatomical(
         )
     query = MODALITIES[modality]
     files = select_images(search, query)
+    if search.engine == "derivatives":
+        warn_of_unprocessed(search, query, files)
     if search.engine == "derivatives" and resolution is not None:
         files = _of_resolution(files, resolution)
     files = one_per_session(files, search, query)
@@ -77,22 +88,35 @@ def find_anatomical(
     records = [anatomical_record(file, modality, levels[file.path]) for file in files if file.path in levels]
     if not classes:
         check_levels([record.level for record in records], column)
-    named = anatomical_classes(records, target, classes)
-    warn_alike(named, {record.level for record in records}, column[1], f"{column[0]}.tsv")
-    wanted = {level for members in named.values() for level in members}
-    records = [record for record in records if record.level in wanted]
+    present = {record.level for record in records}
+    if search.subjects:
+        everybody = search.of_everybody()
+        files = select_images(everybody, query)
+        present |= set(levels_of_images(everybody, files, column, query).values())
+    named = anatomical_classes(present, target, classes)
+    warn_alike(named, present, column[1], f"{column[0]}.tsv")
     class_of = {level: name for name, members in named.items() for level in members}
-    check_counts(named, Counter(class_of[record.level] for record in records), "images")
+    records = [record for record in records if record.level in class_of]
+    if not search.subjects:
+        check_counts(named, Counter(class_of[record.level] for record in records), "images")
     if modality != "T1w" and search.from_raw:
         records = with_t1w(records, search)
     headers = open_images(records)
-    return _with_masks(records, headers, search, mask, resolution)
+    chosen = _with_masks(records, headers, search, mask, resolution) if records else []
+    return chosen, tuple(sorted(present))
 
 
 def anatomical_classes(
-    records: Sequence[AnatomicalRecord], target: str, classes: Sequence[str] = ()
+    levels: Iterable[str], target: str, classes: Sequence[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     """Return class -> levels for anatomical images; all levels, sorted, where ``classes`` is empty.
+
+    Parameters
+    ----------
+    levels
+        Those of the dataset.
+    target, classes
+        As the user asked.
 
     Raises
     ------
@@ -100,7 +124,7 @@ def anatomical_classes(
         If a level does not exist (the nearest is named) or fewer than two classes are left.
     """
     table, column = parse_target(target, "anatomical")
-    levels = {record.level for record in records}
+    levels = set(levels)
     return check_classes(parse_classes(classes, levels, MISSING), levels, column, f"{table}.tsv")
 
 

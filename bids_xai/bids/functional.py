@@ -23,6 +23,7 @@ from bids_xai.bids.events import (
 )
 from bids_xai.bids.finder import Finder
 from bids_xai.bids.masks import MaskChoice, choose_masks
+from bids_xai.bids.missing import warn_of_unprocessed
 from bids_xai.bids.orientation import check_orientation
 from bids_xai.bids.records import BidsFile, RunRecord
 from bids_xai.bids.selection import Search, check_one_per_run, run_labels, select_images
@@ -65,6 +66,8 @@ def find_runs(
     """
     images = select_images(search, "bold")
     check_one_per_run(images, search)
+    if search.engine == "derivatives":
+        warn_of_unprocessed(search, "bold", images)
     if search.from_raw:
         matching_columns(ENGINE_COLUMNS, confounds, f"the confounds that --preproc {search.engine} computes")
     finder = Finder(search)
@@ -162,10 +165,13 @@ def check_samples(
     asked: Sequence[str],
     options: Mapping[str, Any],
     max_outside: float = 0.25,
-) -> None:
+    *,
+    of_everybody: bool = True,
+) -> list[RunRecord]:
     """Read all events: classes must exist, windows stay in their runs, and every class have samples.
 
-    Events whose window leaves their run are left out and logged.
+    Events whose window leaves their run are left out and logged. Returns the runs that have samples: those
+    that have none are named and left out.
 
     Parameters
     ----------
@@ -177,6 +183,8 @@ def check_samples(
         Further parameters of :func:`bids_xai.bids.events.run_samples`.
     max_outside
         Largest share of a run's events whose window may leave the run.
+    of_everybody
+        Whether the runs are of all participants: some of them need not have samples of every class.
     """
     problems = Problems()
     levels: set[str] = set()
@@ -189,6 +197,7 @@ def check_samples(
     classes = check_classes(parse_classes(asked, levels), levels, target)
     warn_alike(classes, levels, target)
     counts: Counter[str] = Counter()
+    kept = []
     for record in records:
         try:
             samples = run_samples(record, target=target, classes=classes, **options)
@@ -199,7 +208,11 @@ def check_samples(
             counts.update(samples.columns["class"])
             if left_out is not None:
                 LOGGER.warning("%s", left_out)
-            elif not samples.windows:
-                LOGGER.warning("No event of the chosen classes in %s.", record.events)
+            if samples.windows:
+                kept.append(record)
+            else:
+                LOGGER.warning("Left out, as %s has no event of a class: %s.", record.events, record.bold)
     problems.raise_any()
-    check_counts(classes, counts, "runs")
+    if of_everybody or not kept:
+        check_counts(classes, counts, "runs")
+    return kept

@@ -57,6 +57,8 @@ class Dataset:
         Read names as those of derivatives (space, desc, label, ...); old ones do not say what they are.
     exclude
         Folder that is never looked into: that of the results, which may lie among the derivatives.
+    skip_unreadable
+        Pass over folders of participants that cannot be read, instead of refusing them.
 
     Raises
     ------
@@ -72,8 +74,11 @@ class Dataset:
         database_dir: str | os.PathLike[str] | None = None,
         is_derivative: bool = False,
         exclude: Path | None = None,
+        skip_unreadable: bool = False,
     ) -> None:
         self.root = Path(root).absolute()
+        self._is_restricted = bool(subjects) and database_dir is None
+        self._is_derivative, self._exclude = is_derivative, exclude
         self.description = read_description(self.root)
         if self.description.get("DatasetType") == "derivative" and not is_derivative:
             raise InputError(
@@ -85,10 +90,11 @@ class Dataset:
         if exclude is not None and exclude.resolve().is_relative_to(self.root.resolve()):
             inside = exclude.resolve().relative_to(self.root.resolve()).as_posix()
             ignored.append(re.compile(rf"^/{re.escape(inside)}(/|$)"))
-        if subjects and database_dir is None:
+        if self._is_restricted:
             chosen = "|".join(re.escape(subject) for subject in subjects)
             ignored.append(re.compile(rf"^/sub-(?!({chosen})(/|_|$))"))
-        self._check_readable(subjects)
+        if not skip_unreadable:
+            self._check_readable(subjects)
         if database_dir is None:
             self._layout = self._open(ignored, is_derivative, None)
             return
@@ -163,6 +169,14 @@ class Dataset:
                 database_path=None if database_dir is None else str(Path(database_dir).absolute()),
                 indexer=BIDSLayoutIndexer(validate=False, ignore=ignored, index_metadata=False),
             )
+
+    def of_everybody(self) -> Dataset:
+        """Return the same dataset with all its participants indexed that can be read."""
+        if not self._is_restricted:
+            return self
+        return Dataset(
+            self.root, is_derivative=self._is_derivative, exclude=self._exclude, skip_unreadable=True
+        )
 
     def subjects(self) -> list[str]:
         """Return the labels of all participants with a folder, whether indexed or not."""

@@ -139,10 +139,10 @@ def query(
     masks = MaskChoice(os.fspath(mask), Path(work_dir), allow_downloads)
     if modality != "bold":
         _check_no_confounds(confounds, modality)
-        images = find_anatomical(
+        images, levels = find_anatomical(
             search, modality, target=target, classes=classes, mask=masks, resolution=resolution
         )
-        return _by_subject((), images)
+        return _by_subject((), images, levels)
     if fd_threshold is not None:
         # The table must be there, and have the column.
         confounds = (*confounds, *([] if DISPLACEMENT in confounds else [DISPLACEMENT]))
@@ -154,7 +154,7 @@ def query(
         "shift": hrf_shift,
         "merge": merge_events,
     }
-    check_samples(runs, target, classes, options, max_events_outside)
+    runs = check_samples(runs, target, classes, options, max_events_outside, of_everybody=not labels)
     anatomy = anatomy_of_runs(search, runs) if search.from_raw else {}
     return _by_subject(runs, [image for images in anatomy.values() for image in images])
 
@@ -168,7 +168,9 @@ def _check_no_confounds(confounds: Sequence[str], modality: str) -> None:
         )
 
 
-def _by_subject(runs: Sequence[RunRecord], images: Sequence[AnatomicalRecord]) -> list[SubjectRecord]:
+def _by_subject(
+    runs: Sequence[RunRecord], images: Sequence[AnatomicalRecord], levels: tuple[str, ...] = ()
+) -> list[SubjectRecord]:
     runs_of: dict[str, list[RunRecord]] = defaultdict(list)
     images_of: dict[str, list[AnatomicalRecord]] = defaultdict(list)
     for run in runs:
@@ -180,6 +182,7 @@ def _by_subject(runs: Sequence[RunRecord], images: Sequence[AnatomicalRecord]) -
             subject,
             tuple(sorted(runs_of[subject], key=lambda run: (run.session, run.task, run.run))),
             tuple(sorted(images_of[subject], key=lambda image: (image.session, image.run))),
+            levels,
         )
         for subject in sorted({*runs_of, *images_of})
     ]

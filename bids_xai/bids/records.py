@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ class AnatomicalRecord:
         Labels without their keys, empty when the name has none.
     image
         The image that is classified, or that runs are registered through: T1w or FLAIR as asked.
-    t1w
-        The T1w; None where an aligned FLAIR is taken as it is.
+    t1w, t1w_entities
+        The T1w, which may be of another session, and the entities of its name; None where an aligned FLAIR
+        is taken as it is.
     level
         Level of the target; empty where BOLD is classified.
     mask
@@ -76,20 +78,60 @@ class AnatomicalRecord:
     level: str = ""
     mask: Path | None = None
     entities: dict[str, str] = field(default_factory=dict, hash=False)
+    t1w_entities: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class SubjectRecord:
-    """One participant's runs, ordered by session, task and run, and anatomical images, by session and run."""
+    """One participant's runs, ordered by session, task and run, and anatomical images, by session and run.
+
+    ``levels`` are those of the target of anatomical images, of all participants of the dataset: classes do
+    not depend on who is chosen. Empty where runs are classified.
+    """
 
     subject: str
     runs: tuple[RunRecord, ...] = ()
     anatomical: tuple[AnatomicalRecord, ...] = ()
+    levels: tuple[str, ...] = ()
 
-    def anatomy_of_runs(self) -> list[int]:
-        """Return for each run the index of its anatomical image: of its session, else the first."""
-        sessions = [image.session for image in self.anatomical]
-        return [sessions.index(run.session) if run.session in sessions else 0 for run in self.runs]
+    def anatomies(self) -> list[AnatomicalRecord]:
+        """Return the images whose T1w differ: each T1w is one of the first record that has it."""
+        first = {record.t1w: record for record in reversed(self.anatomical) if record.t1w is not None}
+        return [record for record in self.anatomical if any(record is own for own in first.values())]
+
+    def t1w_index(self) -> list[int]:
+        """Return for each run, or else anatomical image, the index of its T1w in :meth:`anatomies`.
+
+        A run takes the T1w of its session, else the first.
+        """
+        if self.runs:
+            sessions = [image.session for image in self.anatomical]
+            return [sessions.index(run.session) if run.session in sessions else 0 for run in self.runs]
+        paths = [record.t1w for record in self.anatomies()]
+        return [paths.index(record.t1w) for record in self.anatomical if record.t1w is not None]
+
+    def sessions(self) -> tuple[str, ...]:
+        """Return the labels of the sessions of what is classified, in order; empty where there are none."""
+        records = self.runs or self.anatomical
+        return tuple(dict.fromkeys(record.session for record in records if record.session))
+
+    def parts(self) -> list[SubjectRecord]:
+        """Return what can fail without the rest: each session, with those that share its T1w."""
+        records: Sequence[RunRecord | AnatomicalRecord] = self.runs or self.anatomical
+        indices: Sequence[int | None] = self.t1w_index() if self.anatomical else ()
+        if len(indices) != len(records):
+            indices = [None] * len(records)
+        groups: dict[int | str, list[int]] = {}
+        for number, (record, index) in enumerate(zip(records, indices, strict=True)):
+            groups.setdefault(record.session if index is None else index, []).append(number)
+        parts = []
+        for key, members in groups.items():
+            if self.runs:
+                anatomical = self.anatomical[key : key + 1] if isinstance(key, int) else ()
+                parts.append(replace(self, runs=tuple(self.runs[i] for i in members), anatomical=anatomical))
+            else:
+                parts.append(replace(self, anatomical=tuple(self.anatomical[i] for i in members)))
+        return parts
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pandas as pd
 from bids_xai.bids.checks import Problems
 from bids_xai.bids.names import is_asked
 from bids_xai.bids.sample_files import check_written, stacked_rows
+from bids_xai.bids.sidecars import MAY_HAVE_NO_EFFECT
 from bids_xai.errors import InputError
 from bids_xai.registry import nearest_name
 from bids_xai.text_files import read_json_object
@@ -73,14 +74,14 @@ def find_samples(
         ``"events"``, ``"volumes"`` or the modality of anatomical images (``"T1w"``, ``"FLAIR"``); None
         takes all.
     excluding
-        Subjects to leave out.
+        Labels of subjects to leave out, or ``<label>_ses-<label>``: one of their sessions.
     strict
         Refuse an empty or inconsistent result instead of returning it.
 
     Raises
     ------
     InputError
-        There are no results, an asked participant has none, or runs were made with different settings.
+        There are no results, or none of those asked for, or runs were made with different settings.
     """
     found = [_read(output_dir, sidecar) for sidecar in sorted(output_dir.glob("sub-*/**/*_samples.json"))]
     labels = {label.removeprefix("sub-") for label in participant_label}
@@ -92,7 +93,7 @@ def find_samples(
         and is_asked("task", item.task, task_id)
         and is_asked("run", item.run, run_id)
         and (sample is None or item.metadata.get("Sample") == sample)
-        and item.subject not in excluding
+        and not {item.subject, f"{item.subject}_ses-{item.session}"} & set(excluding)
     ]
     if strict:
         _check(output_dir, found, chosen, labels)
@@ -147,7 +148,8 @@ def _check(
         )
     present = sorted({item.subject for item in found})
     absent = sorted(labels - set(present))
-    if absent:
+    # Who else is asked for and has none is left out and named by the group level.
+    if absent and len(absent) == len(labels):
         raise InputError(
             f"--participant-label {' '.join(absent)}: no participant-level results in {output_dir}.",
             f"some of {', '.join(present)}",
@@ -160,7 +162,11 @@ def _check(
             "change the selection, or run the participant level with it",
         )
     for key in SHARED_SETTINGS:
-        values = {json.dumps(item.metadata.get(key)): item.samples.name for item in chosen}
+        values = {
+            json.dumps(item.metadata.get(key)): item.samples.name
+            for item in chosen
+            if key not in MAY_HAVE_NO_EFFECT or item.metadata.get(key, ...) is not None
+        }
         if len(values) > 1:
             listed = "; ".join(f"{value} in {name}" for value, name in sorted(values.items()))
             raise InputError(

@@ -105,7 +105,7 @@ def check_written(image: Path, mask: Path) -> None:
                 f"{path} does not exist, which the samples {image.name} need.", "whole results", _AGAIN
             )
     metadata = read_json_object(sidecar, "the sidecar", _AGAIN)
-    recorded, present = metadata.get(CHECKSUMS), _checksums(image, mask)
+    recorded, present = metadata.get(CHECKSUMS), _checksums(image, mask) or {}
     if not isinstance(recorded, Mapping):
         raise InputError(
             f"{sidecar} has no checksums ({CHECKSUMS}): another version of bids_xai wrote it.",

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bids.layout import Query
 
-from bids_xai.bids.engines import ALIGNED
+from bids_xai.bids.engines import (
+    ALIGNED,
+    PREPROCESSED,
+    asked_desc,
+    holds_preprocessed,
+    in_words_of_desc,
+    none_preprocessed,
+)
 from bids_xai.bids.filters import DEFAULTS, combined
 from bids_xai.bids.layout import Dataset, choice, differing_entity
 from bids_xai.bids.names import ENTITY_KEYS, is_asked, plain_value
@@ -57,6 +64,15 @@ class Search:
     sessions: Sequence[str] = ()
     tasks: Sequence[str] = ()
     runs: Sequence[str] = ()
+
+    def of_everybody(self) -> Search:
+        """Return the same search without the selection of participants."""
+        return replace(
+            self,
+            raw=self.raw.of_everybody(),
+            derived=[dataset.of_everybody() for dataset in self.derived],
+            subjects=(),
+        )
 
     @property
     def from_raw(self) -> bool:
@@ -113,7 +129,7 @@ def select_images(search: Search, query: str) -> list[BidsFile]:
             selection = "sessions, tasks and runs" if query == "bold" else "sessions and runs"
             raise InputError(
                 f"No {_NOUNS[query]} of the selected {selection} for "
-                f"{', '.join('sub-' + label for label in without)}.",
+                f"{', '.join('sub-' + label for label in without)}{_in_derivatives(search, query)}.",
                 f"at least one {'run' if query == 'bold' else 'image'} for every participant asked for",
                 "leave them out of --participant-label, or widen the selection",
             )
@@ -153,7 +169,7 @@ def _preprocessed(search: Search, query: str) -> list[BidsFile]:
             "a folder of outputs of fMRIPrep, sMRIPrep or the like",
             "give it with --derivatives",
         )
-    asked = {"desc": "preproc", **combined(query, search.filters)}
+    asked = {"desc": PREPROCESSED, **combined(query, search.filters)}
     anywhere = [
         file for dataset in search.derived for file in dataset.files({"space": Query.OPTIONAL, **asked})
     ]
@@ -179,13 +195,28 @@ def _preprocessed(search: Search, query: str) -> list[BidsFile]:
     return found
 
 
+def _in_derivatives(search: Search, query: str) -> str:
+    """Say what is looked for in derivatives; empty where raw images are."""
+    if search.engine != "derivatives":
+        return ""
+    where = "" if search.space is None else f" in space {search.space}"
+    roots = ", ".join(str(dataset.root) for dataset in search.derived)
+    desc = in_words_of_desc(asked_desc(query, search.filters))
+    return f": no {desc}_{DEFAULTS[query]['suffix']}{where} in {roots}"
+
+
 def _nothing(search: Search, query: str) -> InputError:
     aligned = search.engine == "derivatives"
     roots = [str(dataset.root) for dataset in search.derived] if aligned else [str(search.raw.root)]
     suffix = DEFAULTS[query]["suffix"]
-    kind = f"desc-preproc_{suffix}" if aligned else suffix
+    desc = asked_desc(query, search.filters)
+    if aligned and not holds_preprocessed([dataset.root for dataset in search.derived], suffix, desc):
+        return none_preprocessed([dataset.root for dataset in search.derived], suffix, desc)
+    kind = f"{in_words_of_desc(desc)}_{suffix}" if aligned else suffix
     chosen = search.filters.get(query)
     asked = f" with the filter {dict(chosen)}" if chosen else ""
+    if search.subjects:
+        asked = f" of {', '.join('sub-' + label for label in search.subjects)}{asked}"
     return InputError(
         f"No {_NOUNS[query]} ({kind}.nii or .nii.gz) in {', '.join(roots)}{asked}.",
         expected_path(query),

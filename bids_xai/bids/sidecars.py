@@ -7,6 +7,9 @@ from typing import Any
 
 from bids_xai.bids.engines import ALIGNED
 
+# Null in a sidecar, these were asked for and had no effect on the run.
+MAY_HAVE_NO_EFFECT = ("HighPass",)
+_DESCRIPTION = "PreprocessingDescription"
 # Key of the sidecar <- name of the setting.
 SETTINGS_KEYS = {
     "Modality": "modality",
@@ -93,6 +96,23 @@ def samples_metadata(
     if repetition_time is None:
         del metadata["RepetitionTime"]
     return metadata
+
+
+def with_notes(metadata: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sidecar with what is to be said of one run only.
+
+    Parameters
+    ----------
+    metadata
+        See :func:`samples_metadata`.
+    notes
+        More keys; one of :data:`MAY_HAVE_NO_EFFECT` is null where it had none on this run.
+    """
+    merged = {**metadata, **notes}
+    if any(notes.get(key, ...) is None for key in MAY_HAVE_NO_EFFECT) and metadata.get(_DESCRIPTION):
+        # The description is of the graph, and this run is an exception.
+        merged[_DESCRIPTION] = f"{metadata[_DESCRIPTION]} These runs are too short for the high-pass filter."
+    return merged
 
 
 def settings_in(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

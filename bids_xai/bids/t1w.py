@@ -64,7 +64,7 @@ def with_t1w(records: Sequence[AnatomicalRecord], search: Search) -> list[Anatom
     for record in records:
         try:
             t1w = _t1w_for(record.subject, record.session, found, search)
-            completed.append(replace(record, t1w=t1w.path))
+            completed.append(replace(record, t1w=t1w.path, t1w_entities=t1w.names()))
         except InputError as error:
             problems.add(error)
     problems.raise_any()
@@ -123,8 +123,17 @@ def _t1w_for(subject: str, session: str, found: Mapping[str, Sequence[BidsFile]]
 def anatomical_record(file: BidsFile, modality: str, level: str = "") -> AnatomicalRecord:
     """Return the record of an image, without its mask; a T1w is its own T1w."""
     subject, session, run = (str(file.entities.get(name, "")) for name in ("subject", "session", "run"))
-    t1w = file.path if modality == "T1w" else None
-    return AnatomicalRecord(subject, session, run, file.path, t1w, level, None, file.names())
+    own = modality == "T1w"
+    return AnatomicalRecord(
+        subject,
+        session,
+        run,
+        file.path,
+        t1w=file.path if own else None,
+        level=level,
+        entities=file.names(),
+        t1w_entities=file.names() if own else {},
+    )
 
 
 def open_images(records: Sequence[AnatomicalRecord]) -> dict[Path, nb.Nifti1Image]:

@@ -83,10 +83,35 @@ def image_levels(
         If a table, its column or a row is missing, or rows contradict each other.
     """
     table, column = target
+    problems = Problems()
+    levels = _levels(search, files, target, query, problems)
+    problems.raise_any()
+    missing = [path for path, level in levels.items() if level.lower() in MISSING]
+    if missing:
+        names = ", ".join(path.name for path in missing)
+        LOGGER.warning("Left out, as %s of %s.tsv is n/a: %s.", column, table, names)
+    return {path: level for path, level in levels.items() if path not in missing}
+
+
+def levels_of_images(
+    search: Search, files: Sequence[BidsFile], target: tuple[str, str], query: str
+) -> dict[Path, str]:
+    """Return the levels of the target of these images that are not ``n/a``.
+
+    Parameters as in :func:`image_levels`. Of images that were not chosen: what is wrong with them and their
+    rows is passed over.
+    """
+    levels = _levels(search, files, target, query, Problems())
+    return {path: level for path, level in levels.items() if level.lower() not in MISSING}
+
+
+def _levels(
+    search: Search, files: Sequence[BidsFile], target: tuple[str, str], query: str, problems: Problems
+) -> dict[Path, str]:
+    table, column = target
     raw = Candidates(
         [] if search.engine != "derivatives" else search.raw.files(combined(query, search.filters))
     )
-    problems = Problems()
     levels: dict[Path, str] = {}
     tables: dict[Path, Mapping[str, str]] = {}
     for file in files:
@@ -103,12 +128,7 @@ def image_levels(
             levels[file.path] = tables[path][key]
         except InputError as error:
             problems.add(error)
-    problems.raise_any()
-    missing = [path for path, level in levels.items() if level.lower() in MISSING]
-    if missing:
-        names = ", ".join(path.name for path in missing)
-        LOGGER.warning("Left out, as %s of %s.tsv is n/a: %s.", column, table, names)
-    return {path: level for path, level in levels.items() if path not in missing}
+    return levels
 
 
 def _row(search: Search, file: BidsFile, raw: Candidates, table: str) -> tuple[Path, str]:

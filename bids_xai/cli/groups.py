@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import nibabel as nb
 
 from bids_xai.atomic import whole_file
 from bids_xai.bids.results import SampleSet, find_samples
-from bids_xai.bids.sidecars import settings_in
+from bids_xai.bids.sidecars import MAY_HAVE_NO_EFFECT, settings_in
 from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
 from bids_xai.cli.memory import GroupMemory, group_memory
 from bids_xai.cli.parser import Request
-from bids_xai.cli.plan import class_names, count_voxels, plan_group, repetitions
+from bids_xai.cli.plan import count_voxels, plan_group, repetitions
 from bids_xai.cli.plugins import planned_device
 from bids_xai.cli.progress import Progress
 from bids_xai.cli.resources import resources
@@ -40,7 +41,7 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
     memory = group_memory(settings, design, n_voxels, available)
     workflow = init_group_wf(
         output_dir=request.output_dir,
-        classes=class_names(settings, found),
+        classes=design.classes,
         provenance={**origin_of(request, found), "failed_subjects": failed_subjects},
         **group_settings(settings, memory),
     )
@@ -169,15 +170,33 @@ def origin_of(request: Request, found: list[SampleSet]) -> dict[str, Any]:
     samples that it is of; ``warnings`` are those of the participant level.
     """
     described = Counter(str(item.metadata.get("PreprocessingDescription", "")) for item in found)
-    call = provenance(request)
+    call, metadata = provenance(request), dict(found[0].metadata)
+    for key in MAY_HAVE_NO_EFFECT:
+        # What some runs were too short for was done to the others.
+        metadata |= next(
+            ({key: item.metadata[key]} for item in found if item.metadata.get(key) is not None), {}
+        )
     return {
         **call,
         "space": found[0].space,
         "resolution": found[0].resolution,
-        "settings": settings_in(found[0].metadata, call["settings"]),
-        "warnings": [text for item in found for text in item.metadata.get("Warnings") or []],
+        "settings": settings_in(metadata, call["settings"]),
         "preprocessing": [{"text": text, "n_files": n} for text, n in described.items() if text],
+        "warnings": [*call["warnings"], *warnings_of(found)],
     }
+
+
+def warnings_of(found: Sequence[SampleSet]) -> list[str]:
+    """Return what the sidecars of samples warn of; what several say is said once, with the first's name."""
+    names: dict[str, list[str]] = {}
+    for item in found:
+        for text in item.metadata.get("Warnings") or ():
+            names.setdefault(str(text), []).append(item.samples.name.removesuffix(".nii.gz"))
+    return [
+        # Some name their file themselves.
+        text if "sub-" in text else f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {text}"
+        for text, own in names.items()
+    ]
 
 
 def find_written(request: Request, excluding: list[str] | None = None) -> list[SampleSet]:

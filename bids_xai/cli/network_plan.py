@@ -24,6 +24,7 @@ from bids_xai.cli.plan import (
     print_warnings,
     rounded,
     scheme_of,
+    with_samples,
 )
 from bids_xai.cli.plugins import device_here, planned_device
 from bids_xai.cli.resources import Resources
@@ -122,7 +123,7 @@ def plan_networks(
     rows = with_covariates(rows, bids_dir / "participants.tsv", [column_of(name) for name in columns])
     design, kept = network_design(
         rows,
-        classes=names,
+        classes=with_samples(settings, names, rows),
         cv=settings.decoding.cv,
         n_folds=settings.decoding.n_folds,
         n_repeats=settings.decoding.n_repeats,

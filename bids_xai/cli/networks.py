@@ -7,7 +7,6 @@ from typing import Any
 from bids_xai.cli.groups import find_written, origin_of, run_on_written
 from bids_xai.cli.network_plan import memory_of_networks, network_parameters, plan_networks, trainings
 from bids_xai.cli.parser import Request
-from bids_xai.cli.plan import class_names
 from bids_xai.cli.plugins import planned_device
 from bids_xai.cli.progress import Progress
 from bids_xai.settings import Settings
@@ -22,7 +21,7 @@ def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, s
     design, _, shape = plan_networks(settings, [], found, request.bids_dir)
     workflow = init_network_wf(
         output_dir=request.output_dir,
-        classes=class_names(settings, found),
+        classes=design.classes,
         provenance={**origin_of(request, found), "failed_subjects": failed_subjects},
         **network_settings(settings),
         mem_gb=memory_of_networks(settings, design, shape),

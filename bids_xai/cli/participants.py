@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bids_xai.bids.anatomical import anatomical_classes
@@ -58,7 +59,7 @@ def query_dataset(bids_dir: Path, settings: Settings, output_dir: Path | None = 
         max_events_outside=samples.max_events_outside,
         output_dir=output_dir,
     )
-    if settings.inference.exchange_within is not None:
+    if subjects and settings.inference.exchange_within is not None:
         # A column that is missing is missed now, not by the last node.
         _, rows = expected_rows(settings, subjects, bids_dir)
         column = settings.inference.exchange_within.rpartition(":")[2]
@@ -70,7 +71,15 @@ def query_dataset(bids_dir: Path, settings: Settings, output_dir: Path | None = 
 
 
 def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[str, str]:
-    """Make and write the samples of every subject; return what failed, by subject."""
+    """Make and write the samples of every subject.
+
+    Returns
+    -------
+    dict
+        Crash files of what failed, by subject, or by ``<subject>_ses-<session>`` where other sessions of the
+        subject are good.
+    """
+    from bids_xai.reports import write_subject_report
     from bids_xai.workflows.base import init_participants_wf
 
     settings, output_dir = request.settings, request.output_dir
@@ -115,13 +124,35 @@ def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[st
     nodes = [name for name in workflow.list_node_names() if not name.endswith(("inputnode", "outputnode"))]
     progress = Progress("Participants", len(nodes), "nodes")
     crashes = run_graph(workflow, request, progress)
-    done = {found.subject for found in find_samples(output_dir, strict=False)}
-    failures = {subject.subject: NO_CRASH_FILE for subject in subjects if subject.subject not in done}
-    for folder, path in crashes.items():
+    done = {(item.subject, item.session) for item in find_samples(output_dir, strict=False)}
+    failures: dict[str, str] = {}
+    for subject in subjects:
+        parts = subject.parts()
+        failed = {number: _failure(part, crashes, done) for number, part in enumerate(parts)}
+        failed = {number: reason for number, reason in failed.items() if reason}
+        if len(failed) == len(parts):
+            failures[subject.subject] = failed[0]
+            continue
         failures |= {
-            subject.subject: str(path) for subject in subjects if f"/sub_{subject.subject}_wf/" in folder
+            f"{subject.subject}_ses-{session}": reason
+            for number, reason in failed.items()
+            for session in parts[number].sessions()
         }
+        if len(parts) > 1:
+            # Each part wrote the page with what there was of the others.
+            write_subject_report(output_dir, subject.subject)
     return failures
+
+
+def _failure(part: SubjectRecord, crashes: Mapping[str, Path], done: Collection[tuple[str, str]]) -> str:
+    """Return the crash file of a part of a subject that failed; empty if it did not."""
+    from bids_xai.workflows.base import part_name
+
+    own = [str(path) for folder, path in crashes.items() if f"/{part_name(part)}/" in folder]
+    if own:
+        return own[0]
+    sessions = part.sessions() or ("",)
+    return "" if all((part.subject, session) in done for session in sessions) else NO_CRASH_FILE
 
 
 def check_participants_memory(
@@ -164,7 +195,7 @@ def _classes(settings: Settings, subjects: list[SubjectRecord]) -> dict[str, tup
     """Return the levels of the target by class."""
     samples = settings.samples
     if settings.preprocessing.modality != "bold":
-        images = [image for subject in subjects for image in subject.anatomical]
-        return anatomical_classes(images, samples.target, samples.classes)
+        levels = [level for subject in subjects for level in subject.levels]
+        return anatomical_classes(levels, samples.target, samples.classes)
     events = [run.events for subject in subjects for run in subject.runs]
     return resolve_classes(events, samples.target, samples.classes)

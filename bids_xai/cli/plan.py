@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from bids_xai.inference.tail import check_exceedances
 from bids_xai.inference.thresholds import rank
 from bids_xai.settings import Settings
 
+LOGGER = logging.getLogger("bids_xai.bids")
 # nipype's own files.
 _NODE_BYTES, _OTHER_NODES = 40_000, 20
 _BRAIN_MM3 = 1.83e6  # of the MNI152 template
@@ -72,7 +74,7 @@ def plan_group(
     decoding, inference = settings.decoding, settings.inference
     design, kept = make_design(
         rows,
-        classes=names,
+        classes=with_samples(settings, names, rows),
         cv=decoding.cv,
         n_folds=decoding.n_folds,
         n_repeats=decoding.n_repeats,
@@ -101,6 +103,18 @@ def class_names(settings: Settings, found: Sequence[SampleSet]) -> tuple[str, ..
     names = tuple(parse_classes(asked, written)) if asked else written
     check_file_names(names)
     return names
+
+
+def with_samples(settings: Settings, names: Sequence[str], rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the classes that there are samples of; one that was asked for by name stays.
+
+    The classes of anatomical images are those of the whole dataset, and participants may have been chosen.
+    """
+    absent = sorted(set(names) - set(rows["class"]))
+    if settings.samples.classes or not absent:
+        return tuple(names)
+    LOGGER.warning("No samples of %s among the chosen participants: no class here.", ", ".join(absent))
+    return tuple(name for name in names if name not in absent)
 
 
 def repetitions(settings: Settings) -> int:
@@ -229,7 +243,8 @@ def expected_rows(
     samples, within = settings.samples, settings.inference.exchange_within
     if settings.preprocessing.modality != "bold":
         images = [image for subject in subjects for image in subject.anatomical]
-        classes = anatomical_classes(images, samples.target, samples.classes)
+        levels = [level for subject in subjects for level in subject.levels]
+        classes = anatomical_classes(levels, samples.target, samples.classes)
         rows = anatomical_rows(images, classes)
         return tuple(classes), with_blocks(rows, within, settings.preprocessing.modality, bids_dir)
     runs = [run for subject in subjects for run in subject.runs]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,11 @@ from bids_xai.atlases.spaces import space_note
 from bids_xai.atomic import sweep
 from bids_xai.bids.container import container_of
 from bids_xai.bids.descriptions import PROGRAM, maker_of, write_description
+from bids_xai.bids.missing import LEFT_OUT
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
+from bids_xai.cli.absences import NOT_PART, find_absences, kept_warnings
 from bids_xai.cli.graphs import APP_FOLDER
 from bids_xai.cli.groups import find_written, provenance, run_group, software_of
 from bids_xai.cli.locks import Run, alone, refuse_while_running
@@ -79,53 +80,78 @@ def execute(request: Request) -> int:
         refuse_while_running(execution.work_dir.absolute() / APP_FOLDER)
         # Reading the input may leave a mask there.
         empty_work_dir(execution.work_dir)
-    with _warnings_of_input() as warnings:
-        request, subjects, found = _check_input(request)
-    request = replace(request, warnings=tuple(dict.fromkeys(warnings)))
-    settings = request.settings
-    warn_of_excess(settings.execution)
+    request, subjects, found, absent = _check_input(request)
+    if "participant" in request.levels and not subjects:
+        return _nothing_to_do(request)
+    warn_of_excess(request.settings.execution)
     if request.dry_run:
-        available = resources(settings.execution)
-        show = print_networks_plan if settings.is_network else print_plan
-        show(settings, subjects, found, request.bids_dir, available.n_procs, available.memory_gb)
-        return 0
-
+        return _show_plan(request, subjects, found)
     check_writable(request.output_dir)
     work = make_private(execution.work_dir)
     run = Run.here([subject.subject for subject in subjects], group="group" in request.levels)
     with alone([request.output_dir / "logs", work], run, wait=execution.wait) as others:
         if run.group:
-            for other in others:
-                LOGGER.warning("The group level goes without what is still being made by %s.", other.words)
-        return _run_levels(request, subjects)
+            notes = [f"The group level goes without what is still being made by {it.words}." for it in others]
+            for note in notes:
+                LOGGER.warning("%s", note)
+            request = replace(request, warnings=(*request.warnings, *notes))
+        return _run_levels(request, subjects, absent)
 
 
-def _run_levels(request: Request, subjects: list[SubjectRecord]) -> int:
+def _show_plan(request: Request, subjects: list[SubjectRecord], found: list[SampleSet]) -> int:
+    settings, available = request.settings, resources(request.settings.execution)
+    show = print_networks_plan if settings.is_network else print_plan
+    show(settings, subjects, found, request.bids_dir, available.n_procs, available.memory_gb)
+    return 0
+
+
+def _run_levels(request: Request, subjects: list[SubjectRecord], absent: Sequence[str]) -> int:
     settings = request.settings
     _prepare_folders(request)
     failures: dict[str, str] = {}
     if subjects:
         failures = run_participants(request, subjects)
-        if len(failures) == len(subjects) or (failures and settings.execution.stop_on_first_crash):
+        all_failed = all(subject.subject in failures for subject in subjects)
+        if all_failed or (failures and settings.execution.stop_on_first_crash):
             return _finish(request, failures)
     if "group" in request.levels:
-        run = run_networks if settings.is_network else run_group
-        failures |= run(request, failed_subjects=sorted(failures))
-    return _finish(request, failures)
+        failures |= _run_group(request, failures)
+    return _finish(request, failures, absent)
 
 
-@contextmanager
-def _warnings_of_input() -> Iterator[list[str]]:
-    """Collect what is logged as a warning while the input is read: the results name it."""
-    found: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("bids_xai.bids")
-    logger.addHandler(handler)
+def _run_group(request: Request, failures: Mapping[str, str]) -> dict[str, str]:
+    """Run the group level without what failed before it; return what failed.
+
+    Raises
+    ------
+    InputError
+        What is there cannot be classified, and nothing failed that would be missing.
+    """
+    run = run_networks if request.settings.is_network else run_group
     try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
+        return run(request, failed_subjects=sorted(failures))
+    except InputError as error:
+        if not failures:
+            raise
+        names = ", ".join(f"sub-{name}" for name in failures)
+        LOGGER.error("The group level cannot be run without what failed (%s): %s", names, error)
+        return {"group": "what failed before it"}
+
+
+def _nothing_to_do(request: Request) -> int:
+    """Say that no image of those chosen is of a class; a job of one participant is then done."""
+    labels = ", ".join(
+        f"sub-{label.removeprefix('sub-')}" for label in request.settings.selection.participant_label
+    )
+    samples = request.settings.samples
+    if "group" in request.levels:
+        raise InputError(
+            f"No image of {labels or 'any participant'} is of a class of {samples.target}.",
+            "images of two classes",
+            "; ".join(request.warnings) or "change --classes, --target or --participant-label",
+        )
+    LOGGER.warning("Nothing to do: no image of %s is of a class of %s.", labels, samples.target)
+    return 0
 
 
 def _variants(request: Request) -> list[Request]:
@@ -152,11 +178,27 @@ def _variants(request: Request) -> list[Request]:
     ]
 
 
-def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[SampleSet]]:
+def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[SampleSet], tuple[str, ...]]:
     """Return what will be read, raw by the participant level or written by it, once all of it is checked.
 
-    The request comes back with those settings filled in that depend on the input.
+    The request comes back with those settings filled in that depend on the input, and with what was found odd
+    in it; last come the labels of ``--participant-label`` that have no samples.
     """
+    absent: tuple[str, ...] = ()
+    with kept_warnings() as kept:
+        request, subjects, found = _find_input(request)
+        if found:
+            absent = find_absences(request, found)
+        try:
+            request = _check_plan(request, subjects, found)
+        except InputError as error:
+            # What is left may be too little for the design: then its cause is who is not there.
+            causes = [text for text in kept if text.startswith((LEFT_OUT, NOT_PART))]
+            raise InputError(" ".join([error.found, *causes]), error.expected, error.remedy) from error
+    return replace(request, warnings=tuple(kept)), subjects, found, absent
+
+
+def _find_input(request: Request) -> tuple[Request, list[SubjectRecord], list[SampleSet]]:
     planned_device(request.settings.execution)
     check_batch_folder(request.settings.execution)
     # On a cluster's machines there may be more memory than here.
@@ -166,18 +208,24 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
     if "participant" in request.levels:
         check_programs(settings)
         subjects = query_dataset(request.bids_dir, settings, request.output_dir)
-        settings = with_grid(settings, subjects)
-        if not nodes_run_elsewhere:
+        settings = with_grid(settings, subjects) if subjects else settings
+        if subjects and not nodes_run_elsewhere:
             check_participants_memory(settings, subjects, resources(settings.execution))
     request = replace(request, settings=settings)
     request.check_used()
-    found = [] if subjects else find_written(request)
-    if "group" in request.levels:
+    found = [] if "participant" in request.levels else find_written(request)
+    return request, subjects, found
+
+
+def _check_plan(request: Request, subjects: list[SubjectRecord], found: list[SampleSet]) -> Request:
+    """Raise InputError unless what was found can be classified as asked, with the memory that there is."""
+    settings = request.settings
+    if "group" in request.levels and (subjects or found):
         plan = plan_networks if settings.is_network else plan_group
         design = plan(settings, subjects, found, request.bids_dir)[0]
         settings = with_split(settings, design)
         request = replace(request, settings=settings)
-        if not nodes_run_elsewhere:
+        if not chosen_plugin(settings.execution).is_elsewhere:
             check_memory = check_networks_memory if settings.is_network else check_plan_memory
             check_memory(settings, subjects, found, design, resources(settings.execution))
         for atlas in settings.inference.atlas:
@@ -187,7 +235,7 @@ def _check_input(request: Request) -> tuple[Request, list[SubjectRecord], list[S
                 LOGGER.warning("%s", note)
     if subjects and not settings.selection.skip_bids_validation:
         run_validator(request.bids_dir, [subject.subject for subject in subjects])
-    return request, subjects, found
+    return request
 
 
 def _prepare_folders(request: Request) -> None:
@@ -267,7 +315,8 @@ def _write_reports(request: Request) -> int:
     return 0
 
 
-def _finish(request: Request, failures: Mapping[str, str]) -> int:
+def _finish(request: Request, failures: Mapping[str, str], absent: Sequence[str] = ()) -> int:
+    """Name what failed, and the reports; return 1 if anything failed or somebody asked for is not there."""
     for name, crash in failures.items():
         what = name if name == "group" else f"sub-{name}"
         LOGGER.error("%s failed; see %s", what, crash)
@@ -276,4 +325,8 @@ def _finish(request: Request, failures: Mapping[str, str]) -> int:
         reports = sorted(request.output_dir.glob("sub-*.html"))
     for report in reports:
         print(f"Report: {report}")
-    return 1 if failures else 0
+    for label in absent:
+        LOGGER.error(
+            "sub-%s was asked for (--participant-label) and has no results of the participant level", label
+        )
+    return 1 if failures or absent else 0

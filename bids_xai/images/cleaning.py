@@ -245,10 +245,25 @@ def finite_confounds(confounds: npt.NDArray, n_volumes: int) -> npt.NDArray[np.f
     return filled
 
 
+def count_cosines(n_volumes: int, tr: float, high_pass: float | None) -> int:
+    """Return how many discrete cosines lie below a cut-off: ``floor(2 n tr f)``, 0 for a run under 1 / 2f s.
+
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    tr
+        Repetition time in seconds.
+    high_pass
+        Cut-off in Hz; None or 0 for none.
+    """
+    return int(np.floor(2 * n_volumes * tr * high_pass)) if high_pass else 0
+
+
 def _check_degrees_of_freedom(
     n_volumes: int, tr: float, high_pass: float | None, confounds: npt.NDArray | None, n_kept: int
 ) -> None:
-    n_cosines = int(np.floor(2 * n_volumes * tr * high_pass)) if high_pass else 0
+    n_cosines = count_cosines(n_volumes, tr, high_pass)
     n_confounds = 0 if confounds is None else confounds.shape[1]
     if n_kept - 2 - n_cosines - n_confounds < 1:
         left = "" if n_kept == n_volumes else f", of which {n_kept} are not left out,"

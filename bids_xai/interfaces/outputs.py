@@ -36,7 +36,7 @@ from bids_xai.bids.preprocessed import (
     output_path,
 )
 from bids_xai.bids.sample_files import write_samples
-from bids_xai.bids.sidecars import relative_source, samples_metadata
+from bids_xai.bids.sidecars import relative_source, samples_metadata, with_notes
 from bids_xai.decoding.design import Design
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.tables import read_frame
@@ -98,7 +98,7 @@ class WriteSamples(SimpleInterface):
                 repetition_time=inputs.repetition_time[index] if isdefined(inputs.repetition_time) else None,
             )
             if isdefined(inputs.in_notes):
-                metadata |= read_json_object(Path(inputs.in_notes[index]))
+                metadata = with_notes(metadata, read_json_object(Path(inputs.in_notes[index])))
             sample = metadata["Sample"]
             columns = {
                 **ROW_COLUMNS,

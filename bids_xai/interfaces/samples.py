@@ -33,7 +33,7 @@ from bids_xai.bids.records import RunRecord
 from bids_xai.errors import InputError
 from bids_xai.images import masking
 from bids_xai.images.brain import scale_intensities
-from bids_xai.images.cleaning import clean_run
+from bids_xai.images.cleaning import clean_run, count_cosines
 from bids_xai.images.grids import image_like
 from bids_xai.images.windows import take_samples
 from bids_xai.tables import write_frame
@@ -122,6 +122,13 @@ class ExtractSamples(SimpleInterface):
         nb.save(masking.unmask(samples, mask), out_file)
         write_frame(rows_frame([found.columns]), out_rows)
         notes: dict[str, Any] = {"VolumesLeftOut": int((~kept).sum())}
+        cutoff = float(inputs.high_pass) if isdefined(inputs.high_pass) else 0.0
+        if cutoff > 0 and not count_cosines(run.n_volumes, run.tr, cutoff):
+            notes |= {"HighPass": None}
+            warnings.append(
+                f"No high-pass filter: the run lasts {run.n_volumes * run.tr:g} s, and one of "
+                f"{cutoff:.4g} Hz takes {0.5 / cutoff:g} s or more."
+            )
         if warnings:
             notes["Warnings"] = warnings
         (Path(runtime.cwd) / "notes.json").write_text(json.dumps(notes), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,20 +34,25 @@ _POINT = "Point at the figure, or move the keyboard's focus to it, to switch bet
 _TRANSLATIONS, _ROTATIONS = ("trans_x", "trans_y", "trans_z"), ("rot_x", "rot_y", "rot_z")
 
 
-def alerts(found: Preprocessing, *, used: bool) -> list[Any]:
-    """Return what must be said first: what failed, and that a subject is not used.
+def alerts(found: Preprocessing, used: Collection[str]) -> list[Any]:
+    """Return what must be said first: what failed, and that a subject or a session is not used.
 
     Parameters
     ----------
     found
         Files about preprocessing.
     used
-        Whether there are samples of the subject.
+        Sessions with samples (an empty label where there are no sessions); empty where there are no samples.
     """
     notes = [f"{what} failed: {file.stem} ({_why(quality)})." for file, what, quality in found.failures]
+    lost = sorted({file.entities.get("ses", "") for file, *_ in found.failures} - set(used))
     if not used:
         why = "see why below" if notes else "no samples were made of the preprocessed images"
         notes.insert(0, f"This subject is not used in the analysis: {why}.")
+    elif lost:
+        notes.insert(
+            0, f"Not used in the analysis: {', '.join('ses-' + name for name in lost)}; see why below."
+        )
     return [Alert(note, "failure") for note in notes]
 
 

@@ -96,7 +96,7 @@ def write_subject_report(out_dir: Path | str, subject: str) -> Path:
     page = render(f"Subject report: sub-{label}", f"task {tasks}" if tasks else "", sections)
     figures = folder / "figures"
     for path in [path for pattern in _OWN_FIGURES for path in figures.glob(pattern)]:
-        path.unlink()
+        path.unlink(missing_ok=True)
     for name, data in gallery.files.items():
         write_whole(figures / f"sub-{label}_desc-{name}", data)
     return write_whole(out_dir / f"sub-{label}.html", page)
@@ -111,7 +111,7 @@ def _sample_sections(files: list[SampleFile], rows: pd.DataFrame, gallery: Galle
 
 
 def _summary(files: list[SampleFile], rows: pd.DataFrame, found: Preprocessing) -> list[Any]:
-    blocks: list[Any] = alerts(found, used=bool(files))
+    blocks: list[Any] = alerts(found, used=set(rows["session"]) if files else ())
     if files:
         blocks.append(sample_facts(files, rows))
     else:

@@ -68,8 +68,7 @@ class Preprocessing:
         None,
         "where aligned images come from: registered here with 'ants' (nothing needs to be installed) or "
         "'fsl', taken from --derivatives, or 'none' (BOLD as it is; anatomical images by their affines with "
-        "--space, else centred). Default: 'derivatives' where --derivatives hold preprocessed images, else "
-        "'ants'",
+        "--space, else centred). Default: 'derivatives' with --derivatives, else 'ants'",
         str,
         choices=lambda: ENGINES,
     )

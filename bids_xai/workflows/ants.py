@@ -14,7 +14,7 @@ from bids_xai.workflows.anatomical import INTERPOLATIONS, init_coregistration_wf
 from bids_xai.workflows.functional import init_bold_wf
 from bids_xai.workflows.grid import init_grid_wf, set_grid
 from bids_xai.workflows.literate import value_of
-from bids_xai.workflows.raw import BOLD, FLAIR, INDIVIDUAL_MASK, T1W, start_engine
+from bids_xai.workflows.raw import BOLD, FLAIR, INDIVIDUAL_MASK, T1W, connect_anatomies, start_engine
 
 
 def init_ants_preproc_wf(
@@ -62,11 +62,11 @@ def init_ants_preproc_wf(
     t1w
         List of T1w images.
     flair
-        List of FLAIR or T2w images in the same order (with that ``modality``).
+        List of FLAIR or T2w images (with that ``modality``).
     bold
         List of 4-D runs (with ``modality`` bold).
-    bold_t1w
-        List of int: for each run the index in ``t1w`` of its anatomy.
+    t1w_index
+        List of int: for each run or FLAIR the index in ``t1w`` of its anatomy.
     template
         T1w of the template without skull.
     template_mask
@@ -139,7 +139,7 @@ def _add_bold(
     )
     workflow.connect([
         (inputnode, grid, [("template", "template"), ("template_mask", "mask")]),
-        (inputnode, bold_wf, [("bold", "inputnode.bold"), ("bold_t1w", "inputnode.bold_t1w")]),
+        (inputnode, bold_wf, [("bold", "inputnode.bold"), ("t1w_index", "inputnode.t1w_index")]),
         (t1w_wf, bold_wf, [("outputnode.t1w_brain", "inputnode.t1w_brain"),
                            ("outputnode.t1w_xfm", "inputnode.t1w_xfm")]),
         (grid, bold_wf, [("mask", "inputnode.grid_mask")]),
@@ -194,12 +194,11 @@ def _add_anatomical(
     )
     workflow.connect([
         (inputnode, flair_wf, [("flair", "inputnode.flair"), ("template", "inputnode.template")]),
-        (t1w_wf, flair_wf, [(f"outputnode.{port}", f"inputnode.{port}")
-                            for port in ("t1w_brain", "t1w_mask", "t1w_xfm")]),
         (flair_wf, grid_wf, [("outputnode.flair_std", "inputnode.images")]),
         (flair_wf, require, [("outputnode.flair_quality", "image_quality")]),
         (flair_wf, outputnode, [(f"outputnode.{port}", port) for port in FLAIR]),
     ])  # fmt: skip
+    connect_anatomies(workflow, t1w_wf, flair_wf, ("t1w_brain", "t1w_mask", "t1w_xfm"))
 
 
 def _init_flair_wf(*, coregistration: str, profile: str, random_seed: int, contrast: str) -> pe.Workflow:

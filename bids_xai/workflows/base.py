@@ -29,7 +29,9 @@ def init_participants_wf(
     name: str = "participants_wf",
     **settings: Any,
 ) -> pe.Workflow:
-    """Make the samples of many subjects; one graph each, so that one that fails stops no other.
+    """Make the samples of many subjects; one graph for what can fail alone, so that it stops no other.
+
+    That is each session of each subject; sessions that are registered through one T1w are together.
 
     Parameters
     ----------
@@ -43,8 +45,17 @@ def init_participants_wf(
         Parameters of :func:`init_single_subject_wf`.
     """
     workflow = pe.Workflow(name=name)
-    workflow.add_nodes([init_single_subject_wf(subject, output_dir, **settings) for subject in subjects])
+    workflow.add_nodes([
+        init_single_subject_wf(part, output_dir, name=part_name(part), **settings)
+        for subject in subjects
+        for part in subject.parts()
+    ])  # fmt: skip
     return workflow
+
+
+def part_name(part: SubjectRecord) -> str:
+    """Return the name of the graph of a part of a subject (:meth:`SubjectRecord.parts`)."""
+    return "_".join([f"sub_{part.subject}", *(f"ses_{session}" for session in part.sessions()), "wf"])
 
 
 def init_single_subject_wf(
@@ -58,6 +69,7 @@ def init_single_subject_wf(
     bids_dir: Path | str = "",
     exchange_within: str | None = None,
     low_mem: bool = False,
+    name: str | None = None,
     **settings: Any,
 ) -> pe.Workflow:
     """Make the samples of one subject and write them as BIDS derivatives.
@@ -86,6 +98,8 @@ def init_single_subject_wf(
         Column that the rows get, whose levels are blocks (:func:`bids_xai.bids.exchange.with_blocks`).
     low_mem
         Resampled runs are held in files until they are written.
+    name
+        Name of the workflow; None: that of the subject and its sessions.
     **settings
         Parameters of :func:`bids_xai.workflows.samples.init_samples_wf`.
     """
@@ -94,7 +108,7 @@ def init_single_subject_wf(
     masks = [record.mask for record in (subject.runs if bold else subject.anatomical)]
     settings["compute_mask"] = any(mask is None for mask in masks)
     settings["in_space"] = space is not None
-    workflow = pe.Workflow(name=f"sub_{subject.subject}_wf")
+    workflow = pe.Workflow(name=name or part_name(subject))
     samples_wf = init_samples_wf(**{name: settings[name] for name in _defaults(init_samples_wf)})
     inputs = samples_wf.inputs.inputnode
     inputs.trait_set(**_inputs_of(subject, settings["modality"], classes or {}))
@@ -154,9 +168,9 @@ def _inputs_of(subject: SubjectRecord, modality: str, classes: Mapping[str, Sequ
     """Return what the inputnode of a subject's samples is given, from its records."""
     runs, anatomical = subject.runs, subject.anatomical
     inputs: dict[str, Any] = {}
-    t1w = [str(record.t1w) for record in anatomical if record.t1w is not None]
+    t1w = [str(record.t1w) for record in subject.anatomies()]
     if t1w:
-        inputs["t1w"] = t1w
+        inputs["t1w"], inputs["t1w_index"] = t1w, subject.t1w_index()
     if modality != "bold":
         images = [str(record.image) for record in anatomical]
         inputs[IMAGE_PORTS[modality]] = images
@@ -169,7 +183,6 @@ def _inputs_of(subject: SubjectRecord, modality: str, classes: Mapping[str, Sequ
             "events": [str(run.events) for run in runs],
             "repetition_time": [run.tr for run in runs],
             "entities": [{**run.entities, "run": run.run} for run in runs],
-            "bold_t1w": subject.anatomy_of_runs(),
             "dummies": [run.dummies for run in runs],
         }
         if all(run.confounds is not None for run in runs):
@@ -191,7 +204,7 @@ def _write_preprocessed(
     modality = settings["modality"]
     inputs = samples_wf.inputs.inputnode
     figures_wf = init_figures_wf(modality=modality, space=space)
-    for port in ("template", "template_mask", "bold_t1w", "repetition_time"):
+    for port in ("template", "template_mask", "t1w_index", "repetition_time"):
         setattr(figures_wf.inputs.inputnode, port, getattr(inputs, port))
     write = pe.Node(
         WritePreprocessed(
@@ -200,7 +213,7 @@ def _write_preprocessed(
             space=space,
             settings={**settings},
             bids_dir=str(bids_dir),
-            t1w_entities=[_session_entities(record.entities) for record in subject.anatomical],
+            t1w_entities=[_session_entities(record.t1w_entities) for record in subject.anatomies()],
             t1w_sources=inputs.t1w,
             flair_entities=[dict(record.entities) for record in subject.anatomical],
             flair_sources=[str(record.image) for record in subject.anatomical],

@@ -31,8 +31,8 @@ def init_figures_wf(
         Lists, as :func:`bids_xai.workflows.anatomical.init_t1w_wf` gives them.
     flair_t1w
         List of FLAIR images on the grids of the T1w.
-    bold_t1w
-        List of int: for each run the index of its T1w.
+    t1w_index
+        List of int: for each run or FLAIR the index of its T1w.
     boldref_t1w, bold_std, bold_mask_std, confounds
         Lists, as :func:`bids_xai.workflows.functional.init_bold_wf` gives them.
     repetition_time
@@ -49,7 +49,7 @@ def init_figures_wf(
     """
     inputs = [
         "template", "template_mask", "t1w_preproc", "t1w_mask", "t1w_brain", "t1w_std", "flair_t1w",
-        "bold_t1w", "boldref_t1w", "bold_std", "bold_mask_std", "confounds", "repetition_time",
+        "t1w_index", "boldref_t1w", "bold_std", "bold_mask_std", "confounds", "repetition_time",
     ]  # fmt: skip
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=inputs), name="inputnode")
@@ -73,8 +73,13 @@ def init_figures_wf(
             iterfield=["fixed", "moving", "mask"],
             name="flair",
         )
+        brains, masks = pe.Node(niu.Select(), name="brains"), pe.Node(niu.Select(), name="masks")
         workflow.connect([
-            (inputnode, flair, [("t1w_brain", "fixed"), ("flair_t1w", "moving"), ("t1w_mask", "mask")]),
+            (inputnode, brains, [("t1w_brain", "inlist"), ("t1w_index", "index")]),
+            (inputnode, masks, [("t1w_mask", "inlist"), ("t1w_index", "index")]),
+            (inputnode, flair, [("flair_t1w", "moving")]),
+            (brains, flair, [("out", "fixed")]),
+            (masks, flair, [("out", "mask")]),
             (flair, outputnode, [("out_figure", "flair")]),
         ])  # fmt: skip
     if modality == "bold":
@@ -96,8 +101,8 @@ def _add_runs(workflow: pe.Workflow, inputnode: pe.Node, outputnode: pe.Node) ->
         mem_gb=1,
     )
     workflow.connect([
-        (inputnode, brains, [("t1w_brain", "inlist"), ("bold_t1w", "index")]),
-        (inputnode, masks, [("t1w_mask", "inlist"), ("bold_t1w", "index")]),
+        (inputnode, brains, [("t1w_brain", "inlist"), ("t1w_index", "index")]),
+        (inputnode, masks, [("t1w_mask", "inlist"), ("t1w_index", "index")]),
         (inputnode, coregistration, [("boldref_t1w", "moving")]),
         (brains, coregistration, [("out", "fixed")]),
         (masks, coregistration, [("out", "mask")]),

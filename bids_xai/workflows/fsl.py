@@ -19,7 +19,7 @@ from bids_xai.reports.html import number
 from bids_xai.workflows.fsl_anatomical import init_fsl_flair_wf, init_fsl_t1w_wf, map_fsl
 from bids_xai.workflows.fsl_functional import init_fsl_bold_wf
 from bids_xai.workflows.grid import init_grid_wf, set_grid
-from bids_xai.workflows.raw import BOLD, FLAIR, INDIVIDUAL_MASK, T1W, start_engine
+from bids_xai.workflows.raw import BOLD, FLAIR, INDIVIDUAL_MASK, T1W, connect_anatomies, start_engine
 
 FSL_PROGRAMS: dict[str, tuple[str, ...]] = {
     "bold": ("mcflirt", "bet", "fslmaths", "flirt", "convert_xfm"),
@@ -156,11 +156,11 @@ def init_fsl_preproc_wf(
     t1w
         List of T1w images.
     flair
-        List of FLAIR images in the same order (with ``modality`` FLAIR).
+        List of FLAIR images (with ``modality`` FLAIR).
     bold
         List of 4-D runs (with ``modality`` bold).
-    bold_t1w
-        List of int: for each run the index in ``t1w`` of its anatomy.
+    t1w_index
+        List of int: for each run or FLAIR the index in ``t1w`` of its anatomy.
     template
         T1w of the template without skull.
     template_mask
@@ -224,7 +224,7 @@ def _add_bold(
     bold_wf = init_fsl_bold_wf(dof=dof, high_pass_sigma=high_pass_sigma, resolution=resolution, shape=shape)
     mask = pe.Node(DownsampleMask(), name="intersect")
     workflow.connect([
-        (inputnode, bold_wf, [("bold", "inputnode.bold"), ("bold_t1w", "inputnode.bold_t1w")]),
+        (inputnode, bold_wf, [("bold", "inputnode.bold"), ("t1w_index", "inputnode.t1w_index")]),
         (reference, bold_wf, [("out_file", "inputnode.reference"), ("out_mask", "inputnode.reference_mask")]),
         (t1w_wf, bold_wf, [("outputnode.t1w_brain", "inputnode.t1w_brain"),
                            ("outputnode.t1w_xfm", "inputnode.t1w_xfm")]),
@@ -270,12 +270,11 @@ def _add_anatomical(
     workflow.connect([
         (inputnode, flair_wf, [("flair", "inputnode.flair")]),
         (reference, flair_wf, [("out_file", "inputnode.reference")]),
-        (t1w_wf, flair_wf, [(f"outputnode.{port}", f"inputnode.{port}")
-                            for port in ("t1w_preproc", "t1w_mask", "t1w_brain", "t1w_xfm")]),
         (flair_wf, grid_wf, [("outputnode.flair_std", "inputnode.images")]),
         (flair_wf, require, [("outputnode.flair_quality", "image_quality")]),
         (flair_wf, outputnode, [(f"outputnode.{port}", port) for port in FLAIR]),
     ])  # fmt: skip
+    connect_anatomies(workflow, t1w_wf, flair_wf, ("t1w_preproc", "t1w_mask", "t1w_brain", "t1w_xfm"))
 
 
 def _programs(modality: str) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def init_fsl_bold_wf(
     ------
     bold
         List of 4-D runs.
-    bold_t1w
+    t1w_index
         List of int: for each run the index of its T1w.
     t1w_brain
         List of T1w images without skull.
@@ -97,7 +97,7 @@ def init_fsl_bold_wf(
     ------
     Gotsopoulos et al. 2018, section 2.3
     """
-    fields = ["bold", "bold_t1w", "t1w_brain", "t1w_xfm", "reference", "reference_mask"]
+    fields = ["bold", "t1w_index", "t1w_brain", "t1w_xfm", "reference", "reference_mask"]
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=[*BOLD, "confounds"]), name="outputnode")
@@ -112,8 +112,8 @@ def init_fsl_bold_wf(
     )
     workflow.connect([
         (inputnode, realign_wf, [("bold", "inputnode.bold")]),
-        (inputnode, select_brain, [("t1w_brain", "inlist"), ("bold_t1w", "index")]),
-        (inputnode, select_xfm, [("t1w_xfm", "inlist"), ("bold_t1w", "index")]),
+        (inputnode, select_brain, [("t1w_brain", "inlist"), ("t1w_index", "index")]),
+        (inputnode, select_xfm, [("t1w_xfm", "inlist"), ("t1w_index", "index")]),
         (realign_wf, to_t1w, [("outputnode.mean_brain", "in_file")]),
         (select_brain, to_t1w, [("out", "reference")]),
         (realign_wf, quality, [("outputnode.mean_brain", "before")]),

@@ -42,7 +42,7 @@ def init_bold_wf(
     ------
     bold
         List of 4-D runs.
-    bold_t1w
+    t1w_index
         List of int: for each run the index of its anatomy in the next two lists.
     t1w_brain
         List of brains in T1w.
@@ -72,7 +72,7 @@ def init_bold_wf(
     reference_quality
         List: what :class:`bids_xai.interfaces.quality.ReferenceQuality` found.
     """
-    inputs = ["bold", "bold_t1w", "t1w_brain", "t1w_xfm", "grid_mask"]
+    inputs = ["bold", "t1w_index", "t1w_brain", "t1w_xfm", "grid_mask"]
     outputs = [
         "bold_std", "bold_mask_std", "boldref", "boldref_t1w", "hmc_xfm", "bold_xfm", "confounds",
         "bold_quality", "reference_quality",
@@ -110,8 +110,8 @@ def init_bold_wf(
         (inputnode, reference_quality, [("bold", "in_run")]),
         (motion, reference_quality, [("out_reference", "in_file")]),
         (reference_quality, outputnode, [("quality", "reference_quality")]),
-        (inputnode, brain, [("t1w_brain", "inlist"), ("bold_t1w", "index")]),
-        (inputnode, to_template, [("t1w_xfm", "inlist"), ("bold_t1w", "index")]),
+        (inputnode, brain, [("t1w_brain", "inlist"), ("t1w_index", "index")]),
+        (inputnode, to_template, [("t1w_xfm", "inlist"), ("t1w_index", "index")]),
         (motion, coregistration_wf, [("out_reference", "inputnode.images")]),
         (brain, coregistration_wf, [("out", "inputnode.brains")]),
         (to_template, chain, [("out", "in1")]),

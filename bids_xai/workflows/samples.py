@@ -16,7 +16,7 @@ from bids_xai.workflows.literate import value_of
 from bids_xai.workflows.preprocessing import init_preproc_wf
 
 _INPUTS = (
-    "bold", "t1w", "flair", "bold_t1w", "template", "template_mask", "names", "events", "mask",
+    "bold", "t1w", "flair", "t1w_index", "template", "template_mask", "names", "events", "mask",
     "in_confounds", "dummies", "repetition_time", "entities", "anatomical_rows",
 )  # fmt: skip
 
@@ -115,8 +115,8 @@ def init_samples_wf(
         List of 4-D images, one per run.
     t1w, flair
         Lists of anatomical images: classified, or (T1w, raw engines) what the others are registered through.
-    bold_t1w
-        List of int: for each run the index of its anatomy in ``t1w`` (raw engines).
+    t1w_index
+        List of int: for each run or FLAIR the index of its anatomy in ``t1w`` (raw engines).
     template, template_mask
         T1w of the template without skull, its brain mask (raw engines; ``none`` with anatomical images).
     names
@@ -146,7 +146,7 @@ def init_samples_wf(
     mask
         Mask on the analysis grid.
     notes
-        List of JSON files: what is to be said of volumes that were left out (BOLD only).
+        List of JSON files: more for the sidecars, such as volumes that were left out (BOLD only).
     """
     raw = preproc in RAW_ENGINES
     # FSL filters with its own program, before the images are resampled.

@@ -147,6 +147,41 @@ def test_other_contrasts_go_through_their_t1w_in_one_interpolation(
     assert modality in (out / "sub-01.html").read_text()
 
 
+def test_a_t1w_that_sessions_share_is_processed_once_under_its_own_name(flair: Path, tmp_path: Path) -> None:
+    bids, out, work = tmp_path / "bids", tmp_path / "out", tmp_path / "work"
+    shutil.copytree(flair, bids)
+    for path in list((bids / "sub-01/anat").glob("*_*.nii.gz")):
+        for session in ("1", "2"):
+            target = (
+                bids / f"sub-01/ses-{session}/anat" / path.name.replace("sub-01", f"sub-01_ses-{session}")
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    shutil.rmtree(bids / "sub-01/anat")
+    (bids / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz").unlink()
+    words = [
+        "participant",
+        "--modality",
+        "FLAIR",
+        "--target",
+        "group",
+        "--sloppy",
+        "--registration",
+        "affine",
+    ]
+    words += ["--resolution", "8", "--participant-label", "01", "--skip-bids-validation"]
+    assert main([str(word) for word in (bids, out, *words, "-w", work)]) == 0
+    made = sorted(path.name for path in out.glob("sub-01/**/anat/*") if "T1w" in path.name.split("to-T1w")[0])
+    assert made
+    assert {name[:12] for name in made} == {"sub-01_ses-2"}
+    assert [path.name for path in sorted(out.glob("sub-01/**/*_samples.nii.gz"))] == [
+        f"sub-01_ses-{session}_space-MNI152NLin2009cAsym_res-8_desc-FLAIR_samples.nii.gz" for session in "12"
+    ]
+    assert len(list(work.rglob("t1w_wf/**/*_T1w*corrected.nii.gz"))) == 1
+    assert len(list(out.glob("sub-01/figures/*ses-2_space-MNI*_T1w.svg"))) == 1
+    assert not list(out.glob("sub-01/figures/*ses-1_*T1w.svg"))
+
+
 BRAIN_POINTS = np.array(
     [[x, y, z] for x in (-40, 0, 40) for y in (-60, -20, 30) for z in (-10, 20, 50)], float
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bids_xai.cli.run import main
-from tests.datasets import QUICK, make_dataset, write_mask
+from tests.datasets import QUICK, make_anatomical_dataset, make_dataset, write_mask
 
 SCRIPT = Path(__file__).resolve().parents[2] / "singularity" / "participants.sbatch"
 LABELS = ("01", "02")
@@ -62,6 +63,40 @@ def test_jobs_at_once_do_each_others_work_no_harm(tmp_path: Path) -> None:
     assert {Path(path).suffixes[-1] for path in written} == {".gz", ".tsv"}
     assert main([str(bids), str(out), "participant", *shared]) == 0
     assert _dates(out) == written
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # eight processes, one after the other
+@pytest.mark.parametrize("modality", ["T1w", "FLAIR"])
+def test_the_array_makes_the_samples_of_one_call(tmp_path: Path, modality: str) -> None:
+    bids = make_anatomical_dataset(tmp_path / "bids", n_subjects=7, flair=modality == "FLAIR")
+    table = bids / "participants.tsv"
+    # A participant without a level is a job with nothing to do.
+    table.write_text(table.read_text().replace("sub-07\t66\tM\tpatient", "sub-07\t66\tM\tn/a"))
+    words = ["--modality", modality, "--target", "participants:group", *QUICK, "--resolution", "8"]
+    words += ["--cv", "subject", "--skip-bids-validation"]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "IMAGE"))},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "BIDS": str(bids),
+        "OUT": str(tmp_path / "out"),
+        "WORK": str(tmp_path / "work"),
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+    assert _call(environment, "count")[1] == ["7"]
+    for task in range(1, 8):
+        code, _, error = _call({**environment, "SLURM_ARRAY_TASK_ID": str(task)}, *words)
+        assert code == 0, error
+        assert ("Nothing to do: no image of sub-07" in error) == (task == 7)
+    code, _, error = _call(environment, "group", *words)
+    assert code == 0, error
+    group = json.loads((tmp_path / "out/group/results.json").read_text())
+    assert group["subjects"] == [f"0{n}" for n in range(1, 7)]
+    assert not [text for text in group["warnings"] if "Not part of" in text]
+    alone = tmp_path / "alone"
+    code = main([str(bids), str(alone), "participant", "group", "-w", str(tmp_path / "w"), *words])
+    assert code == 0
+    assert _samples(tmp_path / "out") == _samples(alone)
 
 
 @pytest.fixture

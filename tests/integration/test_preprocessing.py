@@ -128,16 +128,18 @@ def test_a_repeat_gives_the_same_bits(finished: dict[str, Path], tmp_path: Path)
     assert len(again) >= 6
 
 
-def test_a_registration_that_fails_is_flagged_and_not_used(
+def test_a_registration_that_fails_is_flagged_and_not_used_and_the_other_session_is(
     finished: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bids = tmp_path / "bids"
     shutil.copytree(finished["bids"], bids)
-    shutil.rmtree(bids / "sub-02" / "func")
-    shutil.copytree(bids / "sub-01" / "func", bids / "sub-02" / "func")
-    for path in (bids / "sub-02" / "func").iterdir():
-        path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
-    path = bids / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    shutil.rmtree(bids / "sub-02")
+    for session in ("1", "2"):
+        for source in sorted((bids / "sub-01").glob("*/*")):
+            target = bids / f"sub-02/ses-{session}" / source.parent.name / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target.with_name(source.name.replace("sub-01", f"sub-02_ses-{session}")))
+    path = bids / "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz"
     image = nb.load(path)
     # A head that stands on its crown is no head that a registration can bring back.
     upside_down = np.asarray(image.dataobj)[:, :, ::-1]
@@ -148,9 +150,10 @@ def test_a_registration_that_fails_is_flagged_and_not_used(
         )
         == 1
     )
-    assert "sub-02 failed" in caplog.text
+    assert "sub-02_ses-1 failed" in caplog.text
     page = (tmp_path / "out" / "sub-02.html").read_text()
-    assert "not used" in page
-    assert not list((tmp_path / "out").glob("sub-02/func/*_samples.nii.gz"))
+    assert "Not used in the analysis: ses-1" in page
+    samples = (tmp_path / "out").glob("sub-02/**/*_samples.nii.gz")
+    assert {path.parent.parent.name for path in samples} == {"ses-2"}
     (crash,) = (tmp_path / "out" / "logs").glob("crash-*.txt")
-    assert "sub-02_T1w.nii.gz" in crash.read_text()
+    assert "sub-02_ses-1_T1w.nii.gz" in crash.read_text()

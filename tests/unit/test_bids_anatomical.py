@@ -57,6 +57,10 @@ def images_of(subjects: list[SubjectRecord]) -> list[AnatomicalRecord]:
     return [image for subject in subjects for image in subject.anatomical]
 
 
+def levels_of(records: list[AnatomicalRecord]) -> list[str]:
+    return [record.level for record in records]
+
+
 def with_t1w(bids: Path) -> Path:
     """Add a T1w to every participant of a functional dataset."""
     rng = np.random.default_rng(2)
@@ -133,7 +137,7 @@ def test_baseline_is_a_class_of_sessions(visits: Path) -> None:
         for subject in query(visits, modality="T1w", target="sessions:state")
         for image in subject.anatomical
     ]
-    assert list(anatomical_classes(records, "sessions:state")) == ["baseline", "late"]
+    assert list(anatomical_classes(levels_of(records), "sessions:state")) == ["baseline", "late"]
 
 
 def test_selection(visits: Path) -> None:
@@ -158,7 +162,7 @@ def test_classes_rename_merge_and_leave_out(visits: Path) -> None:
     subjects = query(visits, **GROUP, classes=["ill=AD+lMCI", "HC"])
     assert [subject.subject for subject in subjects] == ["01", "02", "03"]
     records = images_of(subjects)
-    classes = anatomical_classes(records, "participants:group", ["ill=AD+lMCI", "HC"])
+    classes = anatomical_classes(levels_of(records), "participants:group", ["ill=AD+lMCI", "HC"])
     rows = anatomical_rows(records, classes)
     assert list(rows.columns) == list(ROW_COLUMNS)
     assert rows["class"].tolist() == ["ill", "ill", "HC", "HC", "ill", "ill"]
@@ -171,9 +175,31 @@ def test_classes_rename_merge_and_leave_out(visits: Path) -> None:
         query(visits, **GROUP, classes=["ill=AD+lMCJ", "HC"])
 
 
+def test_the_classes_of_one_participant_are_those_of_all(visits: Path, heads: Path, tmp_path: Path) -> None:
+    for target in ("participants:group", "sessions:state", "scans:quality"):
+        of_all = query(visits, modality="FLAIR", target=target)
+        for number, label in enumerate(("01", "04")):
+            alone = query(visits, modality="FLAIR", target=target, participant_label=[label])
+            assert alone == [of_all[3 * number]]
+    replace_in(visits / "participants.tsv", "sub-04\t63\tF\tcontrol", "sub-04\t63\tF\tn/a")
+    assert query(visits, **GROUP, participant_label=["04"]) == []
+    # What is wrong with others stops nobody, and whoever has no image has no class.
+    replace_in(visits / "participants.tsv", "sub-03\t62\tM\tpatient\n", "sub-09\t62\tM\tother\n")
+    [alone] = query(visits, **GROUP, participant_label=["01"])
+    assert alone.levels == ("control", "patient")
+    with pytest.raises(InputError, match="Unknown class: the level 'other'"):
+        query(visits, **GROUP, participant_label=["01"], classes=["patient", "other"])
+    folder = derived(tmp_path / "derived", heads)
+    options = {"derivatives": [folder], "space": SPACE}
+    of_all = query(heads, **GROUP, **options)
+    assert query(heads, **GROUP, **options, participant_label=["02"]) == [of_all[1]]
+
+
 def test_rows_make_a_design(visits: Path) -> None:
     records = images_of(query(visits, **GROUP))
-    design, kept = make_design(anatomical_rows(records, anatomical_classes(records, "group")), cv="subject")
+    design, kept = make_design(
+        anatomical_rows(records, anatomical_classes(levels_of(records), "group")), cv="subject"
+    )
     assert len(kept) == 8
     assert len(design.folds) == 4
     assert len(set(design.events.tolist())) == 8
@@ -202,7 +228,10 @@ def test_the_first_run_is_taken(heads: Path, caplog: pytest.LogCaptureFixture) -
 def test_preprocessed_images_and_their_masks(heads: Path, tmp_path: Path) -> None:
     folder = derived(tmp_path / "smriprep", heads)
     assert choose_engine(None, [folder], "T1w") == "derivatives"
-    assert choose_engine(None, [folder], "FLAIR") == choose_engine(None, [folder], "bold") == "ants"
+    assert choose_engine(None, [], "FLAIR") == choose_engine(None, [], "bold") == "ants"
+    for modality in ("FLAIR", "bold"):
+        with pytest.raises(InputError, match=rf"desc-preproc_{modality}\) in (.|\n)*\*_T1w \("):
+            choose_engine(None, [folder], modality)
     assert choose_engine("fsl", [folder], "T1w") == "fsl"
     images = images_of(query(heads, **GROUP, derivatives=[folder], space=SPACE))
     for image in images:
@@ -266,7 +295,7 @@ def test_runs_get_the_t1w_that_they_are_registered_through(tmp_path: Path) -> No
         [image] = subject.anatomical
         assert image.image == image.t1w == t1w(bids, subject.subject)
         assert image.level == ""
-        assert subject.anatomy_of_runs() == [0, 0]
+        assert subject.t1w_index() == [0, 0]
         assert all(run.mask is None and run.confounds is None for run in subject.runs)
     assert query(bids, preproc="none")[0].anatomical == ()
 
@@ -326,7 +355,7 @@ def test_a_run_takes_the_t1w_of_its_session_or_the_first(tmp_path: Path) -> None
         write_head(bids / f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz", rng)
     [subject] = query(bids, session_label=["1", "3"])
     assert [image.session for image in subject.anatomical] == ["2", "3"]
-    assert subject.anatomy_of_runs() == [0, 1]
+    assert subject.t1w_index() == [0, 1]
     [subject] = query(bids, session_label=["3"])
     assert [image.session for image in subject.anatomical] == ["3"]
 
@@ -392,7 +421,7 @@ def test_real_heads(shared_data: Path, caplog: pytest.LogCaptureFixture) -> None
         pytest.skip("the anatomical data are not there")
     subjects = query(folder, modality="T1w", target="participants:group")
     records = images_of(subjects)
-    rows = anatomical_rows(records, anatomical_classes(records, "participants:group"))
+    rows = anatomical_rows(records, anatomical_classes(levels_of(records), "participants:group"))
     assert rows["class"].value_counts().to_dict() == {"control": 4, "depr": 4}
     # Of one participant the sform is aligned to another space, 12 mm from the scanner's.
     assert len(re.findall(r"The qform \(scanner\) and sform \(aligned\) of .*sub-56", caplog.text)) == 1

@@ -191,6 +191,66 @@ def test_absent_space_names_those_present(raw, fmriprep):
         query(raw, derivatives=[fmriprep], preproc="derivatives", space="MNI152Lin")
 
 
+def test_what_derivatives_lack_is_named(raw, fmriprep, caplog):
+    for path in fmriprep.glob("sub-02/func/*run-2_space-MNI*_bold.nii.gz"):
+        path.unlink()
+    options = {"derivatives": [fmriprep], "preproc": "derivatives", "space": "MNI152NLin2009cAsym"}
+    options["bids_filters"] = {"bold": {"res": "2"}, "mask": {"res": "2"}}
+    assert [len(subject.runs) for subject in query(raw, **options)] == [2, 1]
+    assert "no desc-preproc_bold in space MNI152NLin2009cAsym of: sub-02_task-view_run-2." in caplog.text
+    caplog.clear()
+    for path in fmriprep.glob("sub-02/func/*_bold.nii.gz"):
+        path.unlink()
+    assert [subject.subject for subject in query(raw, **options)] == ["01"]
+    assert "of: sub-02 (all 2 runs)." in caplog.text
+    with pytest.raises(
+        InputError, match=r"No functional image \(desc-preproc_bold.* in .*fmriprep of sub-02"
+    ):
+        query(raw, **options, participant_label=["02"])
+    # Nobody misses what has no events, or was not selected.
+    caplog.clear()
+    save(raw / "sub-01/func/sub-01_task-rest_bold.nii.gz")
+    query(raw, **options, participant_label=["01"])
+    query(raw, **options, run_id=["1"], participant_label=["01"])
+    assert not caplog.text
+
+
+def renamed(fmriprep, new):
+    for path in list(fmriprep.glob("sub-*/func/*_desc-preproc_bold.nii.gz")):
+        path.rename(path.with_name(new(path.name)))
+
+
+def test_derivatives_of_another_desc_are_never_passed_over(raw, fmriprep, tmp_path):
+    renamed(fmriprep, lambda name: name.replace("desc-preproc", "desc-denoised"))
+    message = r"\(desc-preproc_bold\) in .*fmriprep.*: desc-denoised_bold \(12\)(.|\n)*\"desc\": \"denoised\""
+    for preproc in (None, "derivatives"):
+        with pytest.raises(InputError, match=message):
+            query(raw, derivatives=[fmriprep], preproc=preproc, space="T1w")
+    for desc in ("denoised", ["preproc", "denoised"], "*"):
+        chosen = {"bold": {"desc": desc}}
+        subjects = query(raw, derivatives=[fmriprep], preproc=None, space="T1w", bids_filters=chosen)
+        assert [run.bold.name for run in subjects[0].runs] == [
+            f"sub-01_task-view_run-{run}_space-T1w_desc-denoised_bold.nii.gz" for run in "12"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        (lambda name: name.replace("_desc-preproc", ""), r"bold without desc \(12\)(.|\n)*\"desc\": null"),
+        (
+            lambda name: name.replace("_desc-preproc_bold", "_preproc").replace("run-", "bold_run-"),
+            r"names of before BIDS derivatives, such as sub-01_task-view_bold_run-1_preproc",
+        ),
+        (lambda name: name.replace("_bold.nii.gz", "_boldref.nii.gz"), r"there: \*_mask \(12\), \*_boldref"),
+    ],
+)
+def test_what_is_there_instead_is_said(raw, fmriprep, new, words):
+    renamed(fmriprep, new)
+    with pytest.raises(InputError, match=words):
+        query(raw, derivatives=[fmriprep], preproc=None)
+
+
 def test_two_resolutions_are_told_apart_by_a_filter(raw, fmriprep):
     for subject in ("01", "02"):
         for run in ("1", "2"):

@@ -11,7 +11,8 @@ from bids_xai.bids.descriptions import write_json
 from bids_xai.bids.names import samples_path
 from bids_xai.bids.preprocessed import OF_RUN, OF_T1W, image_metadata, of_contrast
 from bids_xai.bids.results import find_samples
-from bids_xai.bids.sidecars import samples_metadata
+from bids_xai.bids.sidecars import samples_metadata, with_notes
+from bids_xai.cli.groups import warnings_of
 from bids_xai.errors import InputError
 
 SETTINGS = {
@@ -85,6 +86,31 @@ def test_runs_with_other_blocks_are_not_classified_together(tmp_path: Path) -> N
         write_json(path, sidecar)
     assert len(find_samples(tmp_path, participant_label=["01", "02"])) == 2
     with pytest.raises(InputError, match="different MergeEvents:"):
+        find_samples(tmp_path)
+
+
+def test_a_filter_that_had_no_effect_is_not_listed_and_no_other_setting(tmp_path: Path) -> None:
+    bold = {
+        **SETTINGS,
+        "modality": "bold",
+        "preproc": "none",
+        "high_pass": 1 / 128,
+        "description": "Drifts removed.",
+    }
+    for run, notes in (("1", {}), ("2", {"HighPass": None, "Warnings": ["No high-pass filter"]})):
+        path = tmp_path / samples_path({"subject": "01", "task": "x", "run": run}, "events", ".json")
+        sidecar = with_notes(samples_metadata(settings=bold, **FILES, repetition_time=2.0), notes)
+        write_json(path, sidecar)
+    first, second = find_samples(tmp_path)
+    assert (first.metadata["HighPass"], second.metadata["HighPass"]) == (1 / 128, None)
+    assert "Warnings" not in first.metadata
+    assert warnings_of([first, second]) == ["sub-01_task-x_run-2_desc-events_samples: No high-pass filter"]
+    assert first.metadata["PreprocessingDescription"] == "Drifts removed."
+    assert second.metadata["PreprocessingDescription"].endswith(
+        "removed. These runs are too short for the high-pass filter."
+    )
+    write_json(path, {**sidecar, "HighPass": 0.01})
+    with pytest.raises(InputError, match="different HighPass:"):
         find_samples(tmp_path)
 
 

@@ -173,7 +173,7 @@ def test_subjects_of_raw_engines_are_given_all_they_need(tmp_path: Path, engine:
     assert not _dangling(workflow)
     samples_wf = workflow.get_node("samples_wf")
     inputnode = samples_wf.get_node("inputnode")
-    expected = {"bold": {"bold", "bold_t1w"}, "T1w": set(), "FLAIR": {"flair"}}[modality]
+    expected = {"bold": {"bold", "t1w_index"}, "T1w": set(), "FLAIR": {"flair"}}[modality]
     for port in {"t1w", "template", "template_mask", "names", *expected}:
         assert isdefined(getattr(inputnode.inputs, port)), port
     assert len(inputnode.inputs.names) == (2 if modality == "T1w" else 4)
