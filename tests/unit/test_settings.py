@@ -58,6 +58,8 @@ def test_later_layers_win() -> None:
 def test_published_preset_holds_the_published_values() -> None:
     settings = resolve(load_preset("gotsopoulos2018"))
     assert settings.preprocessing.high_pass_sigma == 55
+    assert (settings.decoding.learning_rate, settings.decoding.l2) == (0.005, 0.0)
+    assert settings.inference.map_values == "raw"
     assert settings.preprocessing.resolution == 4
     assert (settings.decoding.batch_size, settings.decoding.n_updates) == (20, 10_000)
     assert settings.inference.permute == "all"
