@@ -264,10 +264,17 @@ def grouped_kfold(
     own = rows["class"].astype(str).groupby(group).unique()
     classes = own.map(sorted).map("+".join).to_numpy()
     balanced = bool((own.map(len) == 1).all()) and len(np.unique(classes)) > 1
-    fewest = int(np.unique(classes, return_counts=True)[1].min()) if balanced else n_groups
+    names, sizes = np.unique(classes, return_counts=True)
+    fewest, what = int(sizes.min()) if balanced else n_groups, "runs" if one_subject else "subjects"
+    if fewest < 2 <= n_groups:
+        raise InputError(
+            f"--cv kfold: class {str(names[sizes.argmin()])!r} has one of the {n_groups} {what}.",
+            "two or more of every class, one to train on and one to leave out",
+            f"leave the class out with --classes, merge it with another, or add {what}",
+        )
     if n_folds is None:
         n_folds = min(N_FOLDS, fewest)
-    _check_folds(n_folds, n_groups, fewest, "runs" if one_subject else "subjects")
+    _check_folds(n_folds, n_groups, fewest, what)
     repeats = n_repeats or (N_REPEATS if balanced else 1)
     for repeat, child in enumerate(np.random.SeedSequence(seed).spawn(repeats)):
         dealt = _deal(classes, n_folds, np.random.default_rng(child))
@@ -301,7 +308,7 @@ def _check_folds(n_folds: int, n_groups: int, fewest: int, what: str) -> None:
         raise InputError(
             f"--cv kfold with {n_folds} folds, and {fewest} {what} of the smallest class.",
             "one of every class in every fold: without, accuracies lie below chance",
-            f"use --n-folds {fewest} or fewer" if fewest > 1 else f"add {what}, or leave the class out",
+            f"use --n-folds {fewest} or fewer",
         )
 
 

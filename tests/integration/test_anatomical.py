@@ -31,14 +31,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("anatomical")
     bids = make_anatomical_dataset(folder / "bids", n_subjects=8, sessions=("1", "2"))
     before = _checksums(bids)
-    assert _run(bids, folder / "out", "--n-updates", "3000", "--learning-rate", "0.1") == 0
+    assert _run(bids, folder / "out", "--n-updates", "3000", "--learning-rate", "0.005") == 0
     assert _checksums(bids) == before
     return {"bids": bids, "out": folder / "out"}
 
 
 def test_people_are_whole_in_folds_and_exchange_their_labels(finished: dict[str, Path]) -> None:
     results = json.loads((finished["out"] / "group" / "results.json").read_text())
-    assert (results["n_samples"], results["n_folds"]) == (16, 8)
+    # Folds of a patient and a control with their sessions, dealt five times.
+    assert (results["n_samples"], results["n_folds"], results["n_repeats"]) == (16, 20, 5)
     assert results["permute"] == "between"
     tests = pd.read_csv(finished["out"] / "group" / results["tables"]["accuracy_tests"], sep="\t")
     assert tests.set_index("scope").loc["all", "mean"] > 0.75, "patients' heads are darker in one place"
@@ -79,7 +80,7 @@ def test_shape_and_other_scaling(finished: dict[str, Path], tmp_path: Path) -> N
     [
         (("--target", "participants:grop"), "did you mean 'group'"),
         (("--target", "trial_type"), "trial_type"),
-        (("--target", "participants:age"), "training samples"),
+        (("--target", "participants:age"), "two or more of every class"),
         (("--cv", "run"), "whole people"),
         (("--resolution", "0.5"), "finer"),
     ],

@@ -222,6 +222,8 @@ def test_folds_without_a_class_and_repetitions_of_what_is_not_dealt_are_refused(
         InputError, match=r"5 folds, and 4 subjects of the smallest(.|\n)*--n-folds 4 or fewer"
     ):
         make_folds("kfold", rows, codes(rows), n_folds=5)
+    with pytest.raises(InputError, match=r"class 'house' has one of the 5 subjects"):
+        make_folds("kfold", lone := people({"face": 4, "house": 1}, [1]), codes(lone))
     with pytest.raises(InputError, match=r"--n-repeats 3 with --cv subject"):
         make_folds("subject", rows, codes(rows), n_repeats=3)
 
