@@ -91,14 +91,17 @@ def test_preprocessed_derivatives_are_taken_where_there_are_some(tmp_path):
     )
     asked = {"derivatives": (tmp_path,)}
     (func / "sub-01_task-look_desc-smooth_bold.nii.gz").touch()
-    assert complete(settings(asked)).preprocessing.preproc == "ants"
+    with pytest.raises(InputError, match=r"What is there: desc-smooth_bold \(1\)"):
+        complete(settings(asked))
     filters = tmp_path / "filters.json"
     filters.write_text(json.dumps({"bold": {"desc": "smooth"}}))
     found = complete(settings({**asked, "bids_filter_file": filters})).preprocessing
     assert (found.preproc, found.space) == ("derivatives", None)
     (func / "sub-01_task-look_desc-preproc_bold.nii.gz").touch()
     assert complete(settings(asked)).preprocessing.preproc == "derivatives"
-    assert complete(settings(asked, modality="T1w")).preprocessing.preproc == "ants"
+    with pytest.raises(InputError, match=r"No preprocessed image \(desc-preproc_T1w\)"):
+        complete(settings(asked, modality="T1w"))
+    assert complete(settings(asked, modality="T1w", preproc="ants")).preprocessing.preproc == "ants"
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
+from bids_xai.decoding import held_out_scores as held_out  # its tested_samples is no test
 from bids_xai.decoding.design import make_design
 from bids_xai.decoding.held_out_scores import (
     held_out_scores,
     placements,
     score_intervals,
-    tested_samples,
 )
 from bids_xai.decoding.scores import confusion_counts
 from bids_xai.decoding.splits import Fold
@@ -175,7 +175,7 @@ def test_intervals_of_networks_are_those_of_their_predictions(rng: np.random.Gen
     found = network_intervals(tables, design).set_index(["metric", "class"])[["ci_low", "ci_high"]]
     own = score_intervals(
         *run_of(design.labels, logits, design.subjects, list(design.folds)),
-        tested_samples(design), design.classes,
+        held_out.tested_samples(design), design.classes,
     ).set_index(["metric", "class"])  # fmt: skip
     for key, other in {
         ("accuracy", "all"): ("accuracy", "all"), ("balanced_accuracy", "all"): ("balanced_accuracy", "all"),
