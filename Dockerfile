@@ -111,7 +111,7 @@ RUN micromamba create --yes --prefix /opt/fsl --channel-priority flexible \
         --channel https://fsl.fmrib.ox.ac.uk/fsldownloads/fslconda/public/ --channel conda-forge \
         fsl-avwutils=2209.3 fsl-base=2508.1 fsl-bet2=2111.8 fsl-fast4=2111.3 fsl-flirt=2111.4 fsl-mcflirt=2111.0 \
         fsl-miscmaths=2412.4 fsl-utils=2412.5 && \
-    for program in bet convert_xfm flirt fslmaths fslreorient2std mcflirt robustfov; do \
+    for program in bet convert_xfm flirt fslmaths mcflirt robustfov; do \
         test -x "/opt/fsl/bin/$program" || { echo "FSL's packages lack $program" >&2; exit 1; }; \
     done && \
     find /opt/fsl \( -name '*.a' -o -name __pycache__ -o -path /opt/fsl/include \) -prune -exec rm -rf {} +
