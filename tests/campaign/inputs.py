@@ -306,9 +306,11 @@ NO_IMAGE: dict[str, Callable[[Path], None]] = {
 
 def _images() -> Iterator[Case]:
     for kind, change in NO_IMAGE.items():
-        if kind != "a damaged byte":  # the plan does not read all of every series
+        # The plan does not read all of every series; who has a folder in place of a file is named as missing.
+        if kind not in ("a damaged byte", "a folder"):
             yield Case(f"BOLD: {kind}", _bids(BOLD, change), "run-1_bold.nii.gz")
-        yield Case(f"T1w: {kind}", _bids(T1W, change), "sub-01_T1w.nii.gz", base="anat")
+        if kind != "a folder":  # no file: that participant is named as missing
+            yield Case(f"T1w: {kind}", _bids(T1W, change), "sub-01_T1w.nii.gz", base="anat")
         yield Case(f"samples: {kind}", _samples(".nii.gz", change), "_samples.nii.gz", base="group")
     for kind in (
         "empty",
