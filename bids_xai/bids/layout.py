@@ -35,6 +35,7 @@ _IGNORED = (
 )
 # Entities that say what kind of file it is, not which run it belongs to.
 KIND = frozenset({"suffix", "extension", "datatype", "desc", "label", "fmap", "scans", "mode", "from", "to"})
+_IMAGES = (".nii", ".nii.gz")
 # The file that pybids keeps in the folder of a database.
 _DATABASE = "layout_index.sqlite"
 _OF_DERIVATIVES = frozenset({"desc", "label", "res", "den", "atlas", "segmentation", "hemi"})
@@ -129,9 +130,15 @@ class Dataset:
             os.replace(folder / _DATABASE, database)
 
     def _check_readable(self, subjects: Sequence[str]) -> None:
-        """Raise InputError if a folder of a participant cannot be listed, which pybids would pass over."""
+        """Raise InputError if pybids would pass over what it cannot list, or a folder in an image's place."""
         for label in subjects or self.subjects():
             folder = _unreadable(self.root / f"sub-{label}")
+            if folder is not None and folder.name.endswith(_IMAGES):
+                raise InputError(
+                    f"{folder} is a folder, and has the name of an image.",
+                    "an image",
+                    "put the image in its place, or choose others with --participant-label",
+                )
             if folder is not None:
                 raise InputError(
                     f"The folder {folder} cannot be read by this user.",
@@ -219,14 +226,21 @@ class Dataset:
 
 
 def _unreadable(folder: Path, depth: int = 2) -> Path | None:
-    """Return the first folder that cannot be listed: this one or, to a depth, one in it."""
+    """Return the first folder that cannot be listed, or has an image's name: this one or one in it."""
     try:
         with os.scandir(folder) as entries:
-            inside = [Path(entry.path) for entry in entries if depth and _is_folder(entry)]
+            inside = [
+                Path(entry.path)
+                for entry in entries
+                if (depth or entry.name.endswith(_IMAGES)) and _is_folder(entry)
+            ]
     except FileNotFoundError:
         return None
     except OSError:
         return folder
+    named = [path for path in inside if path.name.endswith(_IMAGES)]
+    if named:
+        return min(named)
     return next((found for path in inside if (found := _unreadable(path, depth - 1)) is not None), None)
 
 

@@ -166,7 +166,7 @@ def _run(
         _image(tmp_path / f"run-{r}_bold.nii.gz", (4, 5, 3, 3 + r), run_mm, value=r)
         for r in range(1, n_runs + 1)
     ]
-    inputs.t1w_index = [1, 0][:n_runs]
+    inputs.t1w_index = [1, 0][:n_runs] if parameters["modality"] == "bold" else [0, 1]
     inputs.template = _image(tmp_path / "template.nii.gz", (18, 22, 18))
     inputs.template_mask = str(tmp_path / "template_mask.nii.gz")
     nb.save(nb.Nifti1Image(np.ones((18, 22, 18), np.uint8), np.diag([-1, 1, 1, 1])), inputs.template_mask)
