@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -35,6 +36,10 @@ LABELS = (
     "other", "model", "participant_id", "session_id", "filename",
 )  # fmt: skip
 _MOST_LISTED = 30
+# Numbers are read to the last bit; pandas does so by itself from 3.1 on, and warns of being asked.
+_EXACT: dict[str, Any] = (
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 _ZEROS_IN_TEXT = re.compile(rf"(?:^|\t)\s*{_LEADING_ZERO.pattern}", re.MULTILINE)
 _BREAKS = re.compile(r"[\t\n\r]")
@@ -200,7 +205,7 @@ def read_frame(
         quoting=csv.QUOTE_NONE,
         keep_default_na=False,
         na_values=["n/a", "N/A", "nan", "NaN", ""],
-        float_precision="round_trip",
+        **_EXACT,
         skip_blank_lines=False,
         index_col=False,
     )

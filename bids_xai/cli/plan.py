@@ -86,7 +86,7 @@ def plan_group(
     if settings.decoding.learning_rate is not None and settings.decoding.l2 is not None:
         check_decay(settings.decoding.learning_rate, settings.decoding.l2)
     if inference.tail_fit == FITTED:
-        check_exceedances(inference.n_permutations, kept_values(inference.n_permutations, inference.alpha))
+        check_exceedances(inference.n_permutations)
     return design, rows.iloc[kept]
 
 

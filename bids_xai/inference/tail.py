@@ -140,15 +140,14 @@ def exceedances(n_permutations: int, n_kept: int | None = None) -> int:
     return n if n >= FEWEST_EXCEEDANCES else 0
 
 
-def check_exceedances(n_permutations: int, n_kept: int) -> None:
-    """Raise InputError where the tails of the voxels have too few null values to be fitted."""
-    if not exceedances(n_permutations, n_kept):
+def check_exceedances(n_permutations: int) -> None:
+    """Raise InputError where the tails of the voxels would have too few null values to be fitted."""
+    if not exceedances(n_permutations):
         raise InputError(
-            f"--tail-fit gpd with {n_permutations} permutations, of which every voxel's {n_kept} largest "
-            "values are kept.",
-            f"more than {FEWEST_EXCEEDANCES} kept values, as the largest --alpha decides, of "
-            f"{4 * FEWEST_EXCEEDANCES} permutations or more",
-            "raise --n-permutations (450 with --alpha .05), or leave out --tail-fit",
+            f"--tail-fit gpd with {n_permutations} permutations.",
+            f"{4 * FEWEST_EXCEEDANCES} permutations or more: a tail is a quarter of them, and at least "
+            f"{FEWEST_EXCEEDANCES} values",
+            "raise --n-permutations, or leave out --tail-fit",
         )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bids_xai.cli.run import main
-from tests.datasets import QUICK, make_dataset
+from tests.datasets import QUICK, make_dataset, write_mask
 
 BLOCKS = ("face", "house", "house", "face")
 N_PICTURES = 8
@@ -31,6 +31,7 @@ def pictures(tmp_path: Path) -> Path:
 def test_blocks_are_left_out_whole(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--preproc", "none", "--sample", "volumes", "--merge-events", "2", "--cv", "event"]
+    options += ["--mask", str(write_mask(tmp_path / "mask.nii.gz"))]
     work = ["--work-dir", str(tmp_path / "work"), "--skip-bids-validation"]
     assert main([str(pictures), str(out), "participant", "group", *options, *QUICK, *work]) == 0
     table = next(out.glob("sub-01/func/*_samples.tsv"))

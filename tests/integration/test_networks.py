@@ -491,7 +491,7 @@ def test_published_presets_plan_what_was_published(
 
 def _plan(words: list[str]) -> tuple[Design, tuple[int, ...]]:
     """Return the design and the shape of the volumes that a command would train on."""
-    request, subjects, found = _check_input(parse(words))
+    request, subjects, found, _ = _check_input(parse(words))
     design, _, shape = plan_networks(request.settings, subjects, found, request.bids_dir)
     return design, shape
 
