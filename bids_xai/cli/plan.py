@@ -177,7 +177,7 @@ def print_plan(
 
 def scheme_of(settings: Settings, design: Design) -> str:
     """Return how labels are exchanged."""
-    return settings.inference.permute or natural_scheme(design.cv, design.labels, design.subjects)
+    return settings.inference.permute or natural_scheme(design.cv, design.labels, *design.exchange_codes[:3])
 
 
 def with_split(settings: Settings, design: Design) -> Settings:

@@ -21,6 +21,8 @@ _REMEDIES = {
     "fold": "choose --permute run, which exchanges labels between the folds of a run",
     "whole": "choose --permute subject, which exchanges labels within a person",
 }
+# The smallest p-value that a default exchange must be able to give.
+_FINE_ENOUGH = 1e-4
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,13 @@ def _donors(
     return donors
 
 
-def natural_scheme(cv: str, y: Codes | None = None, subjects: Codes | None = None) -> str:
+def natural_scheme(
+    cv: str,
+    y: Codes | None = None,
+    subjects: Codes | None = None,
+    runs: Codes | None = None,
+    events: Codes | None = None,
+) -> str:
     """Return the exchange that keeps the class counts of every fold, and changes labels.
 
     Where runs are left out of balanced runs, an exchange over a whole subject unbalances them: a class that a
@@ -165,16 +173,21 @@ def natural_scheme(cv: str, y: Codes | None = None, subjects: Codes | None = Non
     events are left out, an exchange over a whole run unbalances the folds likewise, and the null lies off
     chance. Where every person is of one class, nothing can be exchanged within a person: people exchange
     their labels. Where most people are, an exchange within the others would leave most labels as they are:
-    people exchange the sequences of their labels.
+    people exchange the sequences of their labels. Where people are left out, the events of a run are exchanged
+    among themselves if every run has two classes and there are arrangements enough: samples are standardised
+    run by run, and an exchange between runs does not keep what that takes away (measured on noise with
+    balanced runs: 5.7-6.5 % of voxels below .05, against 4.4-5.2 % within runs).
 
     Parameters
     ----------
     cv
         What is left out: ``"run"``, and ``"kfold"`` of one subject's runs, give ``"run"``, ``"event"`` gives
-        ``"fold"``, anything else ``"subject"``.
+        ``"fold"``, anything else ``"run"`` or ``"subject"``.
     y, subjects
         Class and person of every sample, shape (n_samples,): one class per person gives ``"between"``,
         classes that are mostly of people (:func:`bids_xai.decoding.splits.are_of_people`) ``"whole"``.
+    runs, events
+        Run and event of every sample, shape (n_samples,).
     """
     within = {"run": "run", "event": "fold"}
     if y is None or subjects is None:
@@ -184,7 +197,14 @@ def natural_scheme(cv: str, y: Codes | None = None, subjects: Codes | None = Non
         return "between"
     if len(first) == 1 and cv == "kfold":
         return "run"
-    return "whole" if cv not in within and are_of_people(y, subjects) else within.get(cv, "subject")
+    if cv in within:
+        return within[cv]
+    if are_of_people(y, subjects):
+        return "whole"
+    if runs is None or events is None:
+        return "subject"
+    several = all(len(np.unique(y[runs == run])) > 1 for run in np.unique(runs))
+    return "run" if several and design_p(y, "run", subjects, runs, events) <= _FINE_ENOUGH else "subject"
 
 
 def expected_change(

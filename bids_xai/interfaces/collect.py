@@ -89,7 +89,7 @@ class CollectSamples(SimpleInterface):
             training_basis(data).save(folder / "gram.npy")
         write_frame(rows.iloc[kept], folder / "rows.tsv")
         design.save(folder / "design.json")
-        natural = natural_scheme(design.cv, design.labels, design.subjects)
+        natural = natural_scheme(design.cv, design.labels, *design.exchange_codes[:3])
         self._results.update(
             permute=inputs.permute if isdefined(inputs.permute) else natural,
             out_data=str(folder / "data.npy"),

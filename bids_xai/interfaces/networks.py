@@ -114,7 +114,7 @@ class CollectVolumes(SimpleInterface):
         data.flush()
         write_frame(rows.iloc[kept], folder / "rows.tsv")
         design.save(folder / "design.json")
-        natural = natural_scheme(design.cv, design.labels, design.subjects)
+        natural = natural_scheme(design.cv, design.labels, *design.exchange_codes[:3])
         folds = range(len(design.folds))
         self._results.update(
             permute=inputs.permute if isdefined(inputs.permute) else natural,

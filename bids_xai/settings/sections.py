@@ -393,8 +393,8 @@ class Inference:
         "labels are exchanged among the events of a 'subject', of a 'run', or of those that a 'fold' leaves "
         "out of a run, 'between' participants, as 'whole' sequences between participants with as many "
         "sessions, or among 'all' samples, as published (default: what keeps the class counts of every fold: "
-        "'run' with --cv run, 'fold' with --cv event, 'between' where each participant is of one class, "
-        "'whole' where most are, else 'subject')",
+        "'between' where each participant is of one class, 'whole' where most are, 'fold' with --cv event, "
+        "else 'run', or 'subject' where a run has one class or few events)",
         str,
         choices=lambda: PERMUTATIONS,
     )

@@ -308,6 +308,17 @@ def test_an_exchange_that_changes_labels_is_chosen() -> None:
     assert natural_scheme("subject", y, codes[0]) == "subject"
 
 
+def test_runs_of_several_classes_keep_their_labels_where_people_are_left_out() -> None:
+    y, *codes = _design(n_subjects=4)
+    assert natural_scheme("subject", y, *codes[:3]) == "run"
+    # One run has one class only, or there are few arrangements: exchanged within people.
+    one = np.where(codes[1] == codes[1][0], y[0], y)
+    assert natural_scheme("subject", one, *codes[:3]) == "subject"
+    y, subjects, runs = np.tile([0, 1], 6), np.repeat([0, 1, 2], 4), np.repeat(np.arange(6), 2)
+    assert smallest_p(10**9, y, "run", subjects, runs, np.arange(12)) == pytest.approx(2.0**-6)
+    assert natural_scheme("subject", y, subjects, runs, np.arange(12)) == "subject"
+
+
 def test_runs_of_one_subject_keep_their_class_counts_in_folds_of_runs() -> None:
     y, subjects, *_ = _design(n_subjects=1)
     assert natural_scheme("kfold", y, subjects) == "run"
