@@ -13,14 +13,14 @@ from tests.benchmarks.bench_map_validity import one_set, parse, planted
 
 SEED, NAMES = 0, ("lrp-alpha-beta", "saliency", "guided-backprop")
 OPTIONS = parse(["--test", "30"])
-FAR = int(planted(SEED, 2, 1.0)[3].sum())
+FAR = int(planted(SEED, 2, 1.0, OPTIONS.side).far.sum())
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[tuple[str, str, str], tuple[float, float, float]]:
     """Return accuracy, rate and sensitivity of class 1, which has the blob, by start, method and values."""
     rows = one_set(SEED, NAMES, OPTIONS)
-    return {row[0:2] + row[3:4]: row[4:] for row in rows if row[2] == "1"}
+    return {row[0:2] + row[3:4]: row[4:7] for row in rows if row.group == "1"}
 
 
 def test_relevance_of_the_logit_is_tested_where_it_lies(found) -> None:
