@@ -182,5 +182,10 @@ def resampled(
 
 def seen(img: SpatialImage, grid: SpatialImage) -> NDArray[np.bool_]:
     """Tell which voxels of a grid have their centre in the field of view of an image in the same space."""
-    at = apply_affine(np.linalg.inv(img.affine) @ grid.affine, np.moveaxis(np.indices(grid.shape[:3]), 0, -1))
-    return np.asarray(((at > -0.5) & (at < np.asarray(img.shape[:3]) - 0.5)).all(axis=-1))
+    voxel = np.linalg.inv(img.affine) @ grid.affine
+    inside = np.ones(grid.shape[:3], dtype=bool)
+    for row, size in zip(voxel[:3], img.shape[:3], strict=True):
+        along = [step * np.arange(n) for step, n in zip(row, grid.shape[:3], strict=False)]
+        at = along[0][:, None, None] + along[1][:, None] + along[2] + row[3]
+        inside &= (at > -0.5) & (at < size - 0.5)
+    return inside

@@ -17,7 +17,7 @@ import pytest
 from bids_xai import __version__
 from bids_xai.cli.phantom import main as make_phantom
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.container, pytest.mark.long, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFINITION = ROOT / "singularity" / "bids-xai.def"

@@ -20,7 +20,7 @@ import pytest
 from bids_xai import __version__
 from tests.container.build import LIMITS, PODMAN, build, why_not
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.container, pytest.mark.long, pytest.mark.timeout(3600)]
 
 UID, GID = 12345, 54321
 LARGEST = 2.5e9

@@ -19,6 +19,8 @@ from bids_xai.phantom.parameters import PhantomParameters
 from tests.datasets import QUICK, make_anatomical_dataset
 from tests.integration.test_command_line import _checksums, _validate
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("participant", "group", "--modality", "T1w", "--target", "participants:group", "--resolution", "8")
 
 
@@ -124,7 +126,7 @@ def flair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MOVED = rigid_matrix(np.array([5.0, -4.0, 3.0, 0.06, -0.05, 0.08]), np.zeros(3))
 
 
-@pytest.mark.parametrize("modality", ["FLAIR", pytest.param("T2w", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("modality", ["FLAIR", pytest.param("T2w", marks=pytest.mark.long)])
 def test_other_contrasts_go_through_their_t1w_in_one_interpolation(
     flair: Path, tmp_path: Path, modality: str
 ) -> None:

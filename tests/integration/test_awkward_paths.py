@@ -12,6 +12,8 @@ import pytest
 from bids_xai.cli.run import main
 from tests.datasets import QUICK, make_dataset, write_mask
 
+pytestmark = pytest.mark.slow
+
 NAME = "a b; $(touch EXECUTED) `touch EXECUTED2` 'q' \"d\" [x], é脳 %s & {} #1 *"
 
 
@@ -40,7 +42,7 @@ def test_a_whole_analysis_runs_in_folders_called_anything(
     assert not _executed(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demonstration_runs_in_folders_called_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

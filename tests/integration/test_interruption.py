@@ -24,6 +24,8 @@ import pytest
 from tests.datasets import make_dataset, write_mask
 from tests.disks import fill, small_tmpfs
 
+pytestmark = pytest.mark.slow
+
 # Trainings that last: a signal comes in the middle of a chunk.
 SETTINGS = (
     "--preproc", "none", "--n-updates", "5000", "--n-runs", "4", "--n-permutations", "29", "--n-null", "4",
@@ -217,7 +219,7 @@ def test_a_run_that_is_stopped_or_loses_processes_goes_on_to_the_same_end(study:
     study.assert_goes_on_to_the_same_end()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])
 def test_a_signal_is_heard_at_any_moment(study: Study, words: tuple[str, ...]) -> None:
     process = study.start(*words)
@@ -246,7 +248,7 @@ def test_a_signal_is_heard_at_any_moment(study: Study, words: tuple[str, ...]) -
         study.assert_goes_on_to_the_same_end()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_moments(study: Study, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -267,7 +269,7 @@ def test_killed_at_random_moments(study: Study, seed: int) -> None:
     study.assert_goes_on_to_the_same_end()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("which", "leave_kib"), [("output", 12), ("output", 1500), ("working", 40), ("working", 1200)]
 )
@@ -301,7 +303,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["main", "told", "worker"])
 def test_programs_of_ants_end_with_the_run(heads: Path, tmp_path: Path, victim: str) -> None:
     words = [heads, tmp_path / "out", "participant", "--sloppy", "--nprocs", "2", "-w", tmp_path / "work"]
@@ -323,7 +325,7 @@ def test_programs_of_ants_end_with_the_run(heads: Path, tmp_path: Path, victim: 
     assert alive_after(running, 1) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scenarios_stop_as_well(tmp_path: Path) -> None:
     words = [
         str(tmp_path / "out"),

@@ -27,6 +27,8 @@ from bids_xai.models.build import build_network, parameter_count
 from bids_xai.settings import load_preset, resolve
 from tests.integration.test_command_line import _checksums, _validate
 
+pytestmark = pytest.mark.slow
+
 N_SUBJECTS = 12
 MODEL = "tests.integration.small_network:small"
 IMAGES = (
@@ -343,7 +345,8 @@ def _images(out: Path) -> dict[str, str]:
         (["--stratify", "gender"], "(?s)participants.tsv has no column 'gender'"),
         (["--lesion-masks", "."], "label-lesion_mask"),
         (["--pretrained", "nothing.safetensors"], "nothing"),
-        (["--cv", "subject", "--classes", "control"], "(?s)Classes? .*control"),
+        (["--classes", "control"], "(?s)Classes? .*control"),
+        (["--cv", "subject"], "--n-folds with --cv subject"),
         (["--similarity"], "three classes or more"),
         (["--strongest-positions", "5"], "--explain occlusion"),
     ],
@@ -508,6 +511,8 @@ def test_where_nobody_is_classified_well_enough_nothing_is_explained_and_the_rep
     assert main([str(word) for word in words]) == 0
     manifest = _manifest(tmp_path / "out")
     assert manifest["heatmaps"] == []
-    assert len(manifest["warnings"]) == 2
+    *unexplained, of_atlas = manifest["warnings"]
+    assert len(unexplained) == 2
+    assert "aal is in MNIColin27" in of_atlas
     page = (tmp_path / "out" / "group.html").read_text()
     assert "No held-out sample of class control is explained" in page

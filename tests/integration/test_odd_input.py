@@ -12,6 +12,8 @@ import pytest
 from bids_xai.cli.run import main
 from tests.datasets import QUICK, make_dataset, make_fmriprep, write_mask
 
+pytestmark = pytest.mark.slow
+
 SPACE = "MNI152NLin2009cAsym"
 
 

@@ -14,6 +14,8 @@ import pytest
 from bids_xai.cli.run import main
 from tests.datasets import QUICK, make_anatomical_dataset, make_dataset, write_mask
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "singularity" / "participants.sbatch"
 LABELS = ("01", "02")
 
@@ -65,7 +67,7 @@ def test_jobs_at_once_do_each_others_work_no_harm(tmp_path: Path) -> None:
     assert _dates(out) == written
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)  # eight processes, one after the other
 @pytest.mark.parametrize("modality", ["T1w", "FLAIR"])
 def test_the_array_makes_the_samples_of_one_call(tmp_path: Path, modality: str) -> None:

@@ -15,6 +15,8 @@ from bids_xai.decoding.design import make_design
 from bids_xai.interfaces.chunks import RunChunk
 from tests.datasets import QUICK, make_dataset, write_mask
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

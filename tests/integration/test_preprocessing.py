@@ -18,6 +18,8 @@ from bids_xai.phantom.parameters import PhantomParameters
 from tests.integration.test_command_line import _checksums, _validate
 from tests.registration_truth import run_errors, t1w_errors
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = PhantomParameters(
     subjects=2,
     runs=1,
@@ -118,7 +120,7 @@ def test_a_second_call_computes_nothing_again(finished: dict[str, Path]) -> None
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_repeat_gives_the_same_bits(finished: dict[str, Path], tmp_path: Path) -> None:
     words = ("--confounds", "trans_*", "rot_*", "--nprocs", "1", "--participant-label", "02")
     assert _run(finished["bids"], tmp_path / "out", tmp_path / "work", *words) == 0

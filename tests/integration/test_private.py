@@ -21,6 +21,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from bids_xai.cli import run, stages
+
+pytestmark = pytest.mark.slow
 query = stages.query_dataset
 
 def query_and_spoil(*arguments):

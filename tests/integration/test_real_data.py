@@ -29,7 +29,7 @@ def _run(data: Path, out: Path, acquisition: str, *words: str) -> pd.DataFrame:
     return pd.read_csv(out / "group" / results["tables"]["accuracy_tests"], sep="\t").set_index("scope")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_slice_is_decoded_as_by_an_independent_program(shared_data: Path, tmp_path: Path) -> None:
     tests = _run(shared_data, tmp_path / "out", "slice", "--importance", "WX")
     # The data's README: .622 to .628 over two seeds, by another program.
@@ -38,14 +38,14 @@ def test_one_slice_is_decoded_as_by_an_independent_program(shared_data: Path, tm
     assert tests.loc["all", "p"] == pytest.approx(1 / 20)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_coarse_whole_brain_runs_through_every_measure(shared_data: Path, tmp_path: Path) -> None:
     tests = _run(shared_data, tmp_path / "out", "25mm")
     assert tests.loc["all", "mean"] > 2 * 0.125
     assert (tmp_path / "out" / "group.html").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_coarse_whole_brain_runs_through_emotion_occlusion(shared_data: Path, tmp_path: Path) -> None:
     bids, out = shared_data / "ds-haxby2001", tmp_path / "out"
     filters = tmp_path / "filters.json"
@@ -99,7 +99,7 @@ def _link(source: str, target: str) -> None:
     Path(target).symlink_to(source)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_raw_run_is_registered_and_its_blocks_are_decoded(shared_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [shared_data / "ds-studyforrest-localizer", out, "participant", "group", "-w", tmp_path / "work"]
@@ -117,7 +117,7 @@ def test_a_raw_run_is_registered_and_its_blocks_are_decoded(shared_data: Path, t
     assert peak[1] < -40, "faces differ from other categories in the back of the brain"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_heads_come_to_lie_on_the_template(shared_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [shared_data / "ds002748-anat", out, "participant", "-w", tmp_path / "work", "--sloppy"]

@@ -21,6 +21,8 @@ PROGRAM = """
 import sys
 from tests.unit.test_workflows_inference import inference, run
 from tests.integration.test_resume import SETTINGS
+
+pytestmark = pytest.mark.slow
 samples, base = eval(sys.argv[1])
 if __name__ == "__main__":
     run(inference(samples, base, **SETTINGS), 2)
@@ -40,7 +42,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
     assert digests(run(inference(samples, tmp_path, **SETTINGS), n_procs)) == expected
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_run_killed_again_and_again_ends_the_same(
     samples: dict[str, str], expected: dict[str, str], tmp_path: Path, seed: int
 ) -> None:

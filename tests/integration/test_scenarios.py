@@ -29,6 +29,8 @@ from bids_xai.inference.recovery import t_test_discoveries
 from bids_xai.inference.univariate import one_versus_rest_t
 from bids_xai.phantom.scenarios import CLASSES, ScenarioParameters, make_samples, rows_of
 
+pytestmark = pytest.mark.slow
+
 CHANCE = 0.2
 README = Path(__file__).resolve().parents[2] / "README.md"
 TINY = shlex.split(

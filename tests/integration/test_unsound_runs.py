@@ -16,6 +16,8 @@ import pytest
 from bids_xai.cli.run import main
 from tests.datasets import N_VOLUMES, QUICK, make_dataset, make_fmriprep, write_mask
 
+pytestmark = pytest.mark.slow
+
 SPACE = "MNI152NLin2009cAsym"
 
 

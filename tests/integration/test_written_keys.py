@@ -25,7 +25,7 @@ from tests.unit.test_workflows_fsl import put_stand_ins
 from tests.written import COMMON, MANIFEST, NETWORKS, SETTINGS, SOFTMAX
 
 # The first test waits for all runs.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 HERE = ("--use-plugin", str(Path(__file__).with_name("linear.toml")), "--skip-bids-validation")
 SHORT = ("--n-updates", "50", "--n-runs", "2", "--n-permutations", "19", "--n-null", "2", "--alpha", ".05",

@@ -15,6 +15,8 @@ import pytest
 from bids_xai.cli.run import main
 from tests.datasets import QUICK, make_anatomical_dataset, make_dataset, write_mask, write_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:

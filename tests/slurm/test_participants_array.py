@@ -18,7 +18,7 @@ from tests.datasets import QUICK, make_dataset, write_mask
 from tests.slurm.cluster import Cluster, cluster
 
 __all__ = ["cluster"]
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slurm, pytest.mark.long, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "singularity" / "participants.sbatch"

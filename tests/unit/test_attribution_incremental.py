@@ -92,6 +92,7 @@ def check(network: nn.Module, shape: Triple, corners: Tensor, box: Triple, **opt
     torch.testing.assert_close(found, expected, rtol=0, atol=float(exact * changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_every_network_gives_the_outputs_of_full_passes(name: str) -> None:
     shape, box = SHAPES[name], (3, 2, 4)

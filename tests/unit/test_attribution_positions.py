@@ -26,6 +26,8 @@ from bids_xai.models.layers import Residual
 from bids_xai.models.patches import PatchIndividualFilters
 from tests.references import receptive_fields
 
+pytestmark = pytest.mark.slow
+
 Triple = tuple[int, int, int]
 MM1, MM2, UKB = (193, 229, 193), (96, 114, 96), (182, 218, 182)
 PUBLISHED: dict[str, Triple] = {"boehle2019": MM1, "emotion": (64, 64, 64)} | {

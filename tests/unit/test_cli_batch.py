@@ -75,6 +75,7 @@ def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
     return opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PBS", "SGE"])
 def test_jobs_of_a_graph_end_fail_and_are_refused(
     submit: Callable[..., Any], tmp_path: Path, kind: str

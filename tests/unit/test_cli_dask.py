@@ -45,7 +45,7 @@ def test_nodes_run_on_workers_and_what_fails_is_named(plugin: Any, tmp_path: Pat
     assert not any(psutil.pid_exists(pid) for pid in workers), "the cluster ends with the run"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_that_kills_its_worker_fails_alone(plugin: Any, tmp_path: Path) -> None:
     workflow = pe.Workflow("nodes", base_dir=str(tmp_path / "work"))
     plain = pe.Node(Tell(), name="plain")

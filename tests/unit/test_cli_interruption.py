@@ -101,7 +101,7 @@ DEAF = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", DEAF)
 def test_a_run_that_does_not_hear_ends_within_ten_seconds(how: str) -> None:
     seconds, said = _end(_start(DEAF[how]), signal.SIGTERM)

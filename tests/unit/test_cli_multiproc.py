@@ -61,6 +61,7 @@ def run(folder: Path, deadly: dict[str, int], *, n: int = 6, n_procs: int = 3) -
     )
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_node_and_no_other(tmp_path: Path) -> None:
     crashes, marks = run(tmp_path, {"1": signal.SIGKILL})
     assert len(crashes) == 1
@@ -71,7 +72,7 @@ def test_a_killed_worker_costs_its_node_and_no_other(tmp_path: Path) -> None:
     assert all(len(mark) <= 2 for mark in marks), "and those beside it once"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_killed_at_once_and_one_after_another(tmp_path: Path) -> None:
     crashes, marks = run(tmp_path, {"0": signal.SIGKILL, "1": signal.SIGKILL, "4": signal.SIGBUS})
     assert len(crashes) == 3
@@ -160,7 +161,7 @@ def test_crash_files_that_find_no_room_stay_in_the_working_folder(tmp_path: Path
     assert "ended with exit code 3" in crash.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_crash_file_that_finds_no_room_at_all_does_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ def _data(rng: np.random.Generator, n_people: int, classes: list[str]) -> tuple[
     return X, rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic-regression", "svm-linear", "svm-rbf"])
 @pytest.mark.parametrize("classes", [["a", "b"], ["a", "b", "c"]])
 def test_baselines_learn_what_there_is_and_give_probabilities(

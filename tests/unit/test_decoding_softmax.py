@@ -32,6 +32,10 @@ N, VOXELS = 90, 260
 L2 = (0.0, 0.2, 100.0, 200.0, 300.0)
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def problem(n_classes, n=N, n_voxels=VOXELS):
     rng = np.random.default_rng(n_classes)
     labels = rng.permutation(np.arange(n) % n_classes)
@@ -52,9 +56,9 @@ def largest_error(found, expected):
 
 
 @pytest.mark.parametrize("n_voxels", [VOXELS, 33], ids=["Gram space", "more samples than voxels"])
-@pytest.mark.parametrize("n_classes", [2, 3, 5, 8])
+@pytest.mark.parametrize("n_classes", [2, slow(3), 5, slow(8)])
 @pytest.mark.parametrize("n_train", [40, 80], ids=["own Gram matrix", "whole Gram matrix"])
-@pytest.mark.parametrize("l2", L2[:3])
+@pytest.mark.parametrize("l2", [L2[0], slow(L2[1]), L2[2]])
 def test_gram_space_is_the_primal_loop(n_voxels, n_classes, n_train, l2):
     X, labels, W0, rng = problem(n_classes, n_voxels=n_voxels)
     samples = np.sort(rng.permutation(N)[:n_train])
@@ -75,7 +79,7 @@ def test_gram_space_is_the_primal_loop(n_voxels, n_classes, n_train, l2):
 
 
 @pytest.mark.parametrize("n_voxels", [VOXELS, 33], ids=["Gram space", "more samples than voxels"])
-@pytest.mark.parametrize("batch_size", [1, 20, 90])
+@pytest.mark.parametrize("batch_size", [1, slow(20), slow(90)])
 @pytest.mark.parametrize(
     "options",
     [{}, {"l2": 0.3}, {"clip": 0.01}, {"bias": False}, {"l2": 0.3, "clip": 0.2, "bias": False}],

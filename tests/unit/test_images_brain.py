@@ -126,6 +126,7 @@ def dice(a, b):
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
+@pytest.mark.slow
 def test_the_brain_of_a_head_is_found_however_it_is_stored():
     img, true = head(seed=7)
     assert not is_skull_stripped(img)

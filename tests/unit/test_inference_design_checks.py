@@ -98,6 +98,7 @@ def is_valid(p: np.ndarray) -> bool:
     return bool((counts <= stats.binom.ppf(CONFIDENCE, len(p), levels)).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_class", [4, 6])
 def test_balanced_folds_have_no_bias_where_leaving_one_person_out_is_below_chance(per_class: int) -> None:
     rows = images(["A"] * per_class + ["B"] * per_class)
@@ -134,6 +135,7 @@ def test_folds_that_stayed_with_the_people_would_make_p_too_small() -> None:
     assert np.mean(moves) > 0.47
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("counts", "cv"), [((7, 5), None), ((6, 6), "holdout")])
 def test_p_values_of_groups_are_valid(counts: tuple[int, int], cv: str | None) -> None:
     n_repeats = 2 if cv is None else None
@@ -158,6 +160,7 @@ def visits(effect: float, design: Design) -> Callable[[np.random.Generator], np.
     return draw
 
 
+@pytest.mark.slow
 def test_sequences_are_exchanged_where_few_people_change_class() -> None:
     design, _ = make_design(CHANGERS)
     scheme = natural_scheme(design.cv, design.labels, *design.exchange_codes[:3])
@@ -184,6 +187,7 @@ def test_permuting_single_samples_of_people_of_one_class_is_warned_of() -> None:
     assert any("p-values are too small" in text for text in design_warnings(design, "all"))
 
 
+@pytest.mark.slow
 def test_exchanging_between_balanced_runs_is_below_chance_and_says_nothing_of_the_population() -> None:
     n_people, n_datasets = 4, 120
     design, _ = make_design(events(n_people, 4, "AABB"), cv="run")

@@ -32,6 +32,8 @@ from bids_xai.attribution import IMPORTANCES, RAW, SHARE
 from bids_xai.decoding.softmax import SgdParameters
 from tests.planted import Planted, permutations, planted, rates, t_maps, trained_maps
 
+pytestmark = pytest.mark.slow
+
 METHODS = tuple(IMPORTANCES)
 N_PERMUTATIONS, N_RUNS, N_DATASETS = 99, 5, 6
 # Learning rate and decay as they are by default; the number of updates suits the number of samples.

@@ -117,10 +117,11 @@ def assert_is_chance(n: int) -> None:
     assert np.mean([(table["n_voxels_reproducible"] > 0).mean() for table in tables]) > 0.3
 
 
+@pytest.mark.slow
 def test_noise_is_noise() -> None:
     assert_is_chance(8)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sixty_data_sets_of_noise_are_noise() -> None:
     assert_is_chance(60)

@@ -279,6 +279,7 @@ def test_sequences_go_by_the_order_of_sessions_and_of_events_within_them() -> No
         permute_labels(y, "whole", subjects, runs, np.arange(6), np.random.default_rng(0))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.text("AB", min_size=1, max_size=3), min_size=2, max_size=6),

@@ -140,6 +140,7 @@ def test_bad_classes_patterns_and_tails_are_refused(rng):
         mantel(rdm, rdm, rng, tail="less")
 
 
+@pytest.mark.slow
 def test_embedding_keeps_groups_apart_and_is_the_same_again(rng):
     groups = np.repeat([0, 1, 2], 25)
     points = rng.normal(size=(75, 3)) + 40 * np.eye(3)[groups]

@@ -92,6 +92,7 @@ def shares() -> dict[tuple[str, str], npt.NDArray]:
     return {(tail, method): means[tail][m] for tail in TAILS for m, method in enumerate(METHODS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["W", "LRP-W2"])
 def test_weights_light_up_at_suppressors(shares: dict, method: str) -> None:
     informative, own, _, blank = shares["two-sided", method]

@@ -105,6 +105,7 @@ def passing_people(blocks, n_datasets=400, seed=3):
     return found
 
 
+@pytest.mark.slow
 def test_sites_that_differ_are_no_finding_within_sites_and_one_over_them():
     low, high = stats.binom.interval(CONFIDENCE, 400, ALPHA)
     assert low <= passing_people(blocks=True) <= high

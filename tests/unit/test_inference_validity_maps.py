@@ -39,6 +39,8 @@ from bids_xai.inference.permutation import p_value, permute_labels
 from bids_xai.inference.thresholds import false_discovery, family_thresholds, p_map, voxel_thresholds
 from bids_xai.workflows.inference import init_inference_wf
 
+pytestmark = pytest.mark.slow
+
 METHODS, TAILS, CLASSES = tuple(IMPORTANCES), ("greater", "two-sided"), ("a", "b", "c")
 ALPHAS = (0.05, 0.01)
 # Fewer than the 36 samples, and more: trained in voxel space, and in Gram space.
@@ -228,7 +230,7 @@ def test_small_levels_are_reached_as_often_as_they_say() -> None:
     assert_is_valid(outcomes("subject", 80, 99), 99)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["all", "subject", "run"])
 def test_rates_are_alpha_in_many_data_sets(scheme: str) -> None:
     assert_is_valid(outcomes(scheme, 500, 99), 99)

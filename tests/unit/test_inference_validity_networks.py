@@ -11,6 +11,8 @@ from scipy import stats
 from bids_xai.attribution import RAW, SHARE
 from tests.benchmarks.bench_map_validity import one_set, parse, planted
 
+pytestmark = pytest.mark.slow
+
 SEED, NAMES = 0, ("lrp-alpha-beta", "saliency", "guided-backprop")
 OPTIONS = parse(["--test", "30"])
 FAR = int(planted(SEED, 2, 1.0, OPTIONS.side).far.sum())

@@ -107,6 +107,7 @@ def test_without_programs_the_stock_command_goes_to_antspyx(name, images, no_pro
     assert theirs.split()[0] in ants.PROGRAMS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_installed_programs_get_the_stock_command(name, images, stand_ins):
     inputs = inputs_of(name, images)
@@ -157,6 +158,7 @@ def registered(images, folder):
     return run(apply, folder).outputs.output_image
 
 
+@pytest.mark.slow
 def test_registrations_align_and_repeats_are_equal_to_the_bit(images, no_programs, tmp_path, monkeypatch):
     first = registered(images, tmp_path / "first")
     monkeypatch.setenv("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "2")

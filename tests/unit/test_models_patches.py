@@ -79,6 +79,7 @@ def textbook(
     return torch.cat([placed(*pair, size) for pair in zip(sets, firsts, strict=True)], dim=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     shape=SIZES,
@@ -137,6 +138,7 @@ def drawn_layer(**options: object) -> tuple[PatchIndividualFilters, Tensor]:
     return layer, torch.randn((3, 16, 9, 13, 10), generator=drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_single_precision_in_training_is_as_exact_as_the_loop(

@@ -181,6 +181,7 @@ def test_heads_differ_by_a_small_deformation(many):
     assert np.abs(in_template - in_image).mean() < 0.15 * in_template.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modality", "darker"), [("T1w", True), ("FLAIR", False)])
 def test_images_show_the_lesions_where_the_masks_say(tmp_path, modality, darker):
     made = {}

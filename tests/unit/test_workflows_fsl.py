@@ -457,6 +457,7 @@ def test_the_version_is_that_of_fsls_folder(
 
 
 # Half of a scaled integer, as studyforrest's run has them: wrapped where the scaling is lost.
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_reference_that_lost_its_run_ends_the_subject(
     tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch, kept: bool

@@ -157,6 +157,7 @@ def _null_accuracies(outputs: dict[str, Any]) -> np.ndarray:
     return rows.sort_values("run")["accuracy"].to_numpy()
 
 
+@pytest.mark.slow
 def test_permutations_end_with_the_round_that_settles_the_p_value(
     noise: dict[str, str], tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_an_effect_that_is_found_takes_all_permutations(samples: dict[str, str],
     assert digests(outputs) == digests(everything)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plugin", "n_procs"), [("Linear", 1), ("MultiProc", 1), ("MultiProc", 2)])
 def test_progress_counts_every_model_once_and_rates_only_what_is_computed_now(
     samples: dict[str, str], tmp_path: Path, plugin: str, n_procs: int
@@ -209,6 +211,7 @@ def test_progress_counts_every_model_once_and_rates_only_what_is_computed_now(
         assert "models/s" in again.line()
 
 
+@pytest.mark.slow
 def test_permutations_that_are_not_needed_count_as_done(noise: dict[str, str], tmp_path: Path) -> None:
     progress = Progress("", 48 * 4, "models", per_repetition=4, stream=io.StringIO())
     outputs = run(inference(noise, tmp_path, stop_after_exceedances=2), 1, "MultiProc", progress)
@@ -235,6 +238,7 @@ class PeakDisk:
         self.peak = max(self.peak, _size(self.folder))
 
 
+@pytest.mark.slow
 def test_disk_use_does_not_grow_with_the_repetitions(samples: dict[str, str], tmp_path: Path) -> None:
     X = np.random.default_rng(2).standard_normal((40, 20_000)).astype(np.float32)
     (tmp_path / "samples").mkdir()
@@ -278,6 +282,7 @@ def test_options_of_the_training_reach_it(
     assert np.abs(plain - own).max() > 1e-4 * np.abs(plain).max()
 
 
+@pytest.mark.slow
 def test_a_damaged_chunk_is_named_and_deleting_it_is_enough(samples: dict[str, str], tmp_path: Path) -> None:
     first = digests(run(inference(samples, tmp_path)))
     chunk = tmp_path / "inference_wf/null/mapflow/_null3/chunk.npz"
