@@ -173,10 +173,10 @@ def natural_scheme(
     events are left out, an exchange over a whole run unbalances the folds likewise, and the null lies off
     chance. Where every person is of one class, nothing can be exchanged within a person: people exchange
     their labels. Where most people are, an exchange within the others would leave most labels as they are:
-    people exchange the sequences of their labels. Where people are left out, the events of a run are exchanged
-    among themselves if every run has two classes and there are arrangements enough: samples are standardised
-    run by run, and an exchange between runs does not keep what that takes away (measured on noise with
-    balanced runs: 5.7-6.5 % of voxels below .05, against 4.4-5.2 % within runs).
+    people exchange the sequences of their labels. Where people are left out, events are exchanged within
+    their runs if every run has two classes and there are arrangements enough: samples are standardised run by
+    run, and an exchange between runs does not keep what that takes away (measured on noise with balanced
+    runs: 5.7-6.5 % of voxels below .05, against 4.4-5.2 % within runs).
 
     Parameters
     ----------
@@ -195,16 +195,19 @@ def natural_scheme(
     _, first, people = np.unique(subjects, return_index=True, return_inverse=True)
     if np.array_equal(y[first][people], y):
         return "between"
-    if len(first) == 1 and cv == "kfold":
-        return "run"
-    if cv in within:
-        return within[cv]
+    if cv in within or (len(first) == 1 and cv == "kfold"):
+        return within.get(cv, "run")
     if are_of_people(y, subjects):
         return "whole"
+    return "run" if _may_stay_in_runs(y, subjects, runs, events) else "subject"
+
+
+def _may_stay_in_runs(y: Codes, subjects: Codes, runs: Codes | None, events: Codes | None) -> bool:
+    """Return whether every run has two classes, and runs give p-values that are small enough."""
     if runs is None or events is None:
-        return "subject"
+        return False
     several = all(len(np.unique(y[runs == run])) > 1 for run in np.unique(runs))
-    return "run" if several and design_p(y, "run", subjects, runs, events) <= _FINE_ENOUGH else "subject"
+    return several and design_p(y, "run", subjects, runs, events) <= _FINE_ENOUGH
 
 
 def expected_change(
