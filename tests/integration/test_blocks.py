@@ -28,6 +28,7 @@ def pictures(tmp_path: Path) -> Path:
     return bids
 
 
+@pytest.mark.slow
 def test_blocks_are_left_out_whole(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--preproc", "none", "--sample", "volumes", "--merge-events", "2", "--cv", "event"]

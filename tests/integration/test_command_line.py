@@ -104,6 +104,7 @@ def test_tables_have_sidecars_that_explain_every_column(finished: dict[str, Path
         assert set(json.loads(path.with_suffix(".json").read_text())) == set(columns)
 
 
+@pytest.mark.slow
 def test_the_written_settings_rerun_the_analysis(finished: dict[str, Path], tmp_path: Path) -> None:
     config = finished["out"] / "logs" / "config.toml"
     words = [finished["bids"], tmp_path / "again", "participant", "group", "--config-file", config]
@@ -114,6 +115,7 @@ def test_the_written_settings_rerun_the_analysis(finished: dict[str, Path], tmp_
     }
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_processes(finished: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished["out"], out, ignore=shutil.ignore_patterns("group*"))
@@ -123,6 +125,7 @@ def test_results_do_not_depend_on_the_number_of_processes(finished: dict[str, Pa
     assert _checksums(maps) == _checksums(out / "group" / "maps")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(finished: dict[str, Path], tmp_path: Path) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     shutil.copytree(finished["out"], out, ignore=shutil.ignore_patterns("group*"))

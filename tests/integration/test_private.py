@@ -14,6 +14,8 @@ import pytest
 
 from tests.datasets import QUICK, make_dataset, write_mask
 
+pytestmark = pytest.mark.slow
+
 # No word of ours, so that any place it turns up in is one too many.
 SECRET, PASSWORD = "Qvixley", "Zwurnhagel"
 # A file of the last subject goes bad between the check and the run, so that a node leaves a crash file.
@@ -21,8 +23,6 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from bids_xai.cli import run, stages
-
-pytestmark = pytest.mark.slow
 query = stages.query_dataset
 
 def query_and_spoil(*arguments):

@@ -68,6 +68,6 @@ def test_every_command_is_accepted(line: str, tmp_path: Path) -> None:
 def test_every_option_that_the_text_names_exists() -> None:
     parsers = (build_parser(), build_phantom_parser(), build_fetch_parser(), build_scenarios_parser())
     known = "".join(parser.format_help() for parser in parsers)
-    others = {"--version", "--help"} | DOCKER | APPTAINER | SLURM | CLUSTER
+    others = {"--version", "--help", "--dist"} | DOCKER | APPTAINER | SLURM | CLUSTER
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
         assert option in known or option in others, option

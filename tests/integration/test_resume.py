@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.test_workflows_inference import digests, inference, run, samples
 
+pytestmark = pytest.mark.slow
 __all__ = ["samples"]
 # Long enough trainings for a kill to come in the middle of a chunk.
 SETTINGS = {"training": {"n_updates": 4000}, "n_permutations": 60, "n_runs": 12, "chunk_size": 3}
@@ -22,7 +23,6 @@ import sys
 from tests.unit.test_workflows_inference import inference, run
 from tests.integration.test_resume import SETTINGS
 
-pytestmark = pytest.mark.slow
 samples, base = eval(sys.argv[1])
 if __name__ == "__main__":
     run(inference(samples, base, **SETTINGS), 2)

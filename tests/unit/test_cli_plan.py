@@ -123,7 +123,7 @@ def test_runs_that_an_engine_registers(tmp_path: Path, capsys: pytest.CaptureFix
     print_plan(chosen, query(bids), [], bids, 1)
     text = capsys.readouterr().out
     assert "about 28594 voxels" in text
-    assert "Labels are exchanged by: subject" in text
+    assert "Labels are exchanged by: run" in text
 
 
 def test_blocks_are_planned_with_and_limit_the_smallest_p(

@@ -153,6 +153,7 @@ def test_embedding_keeps_groups_apart_and_is_the_same_again(rng):
     assert (groups[distance.argmin(axis=1)] == groups).mean() > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 6, 12])
 def test_few_points_are_embedded(rng, n):
     assert np.isfinite(embed(rng.normal(size=(n, 3)), 0)).all()

@@ -23,6 +23,8 @@ from bids_xai.inference.permutation import permute_labels
 from bids_xai.inference.thresholds import voxel_thresholds
 from bids_xai.phantom.suppressor import SuppressorSamples, suppressor_samples
 
+pytestmark = pytest.mark.slow
+
 METHODS = tuple(IMPORTANCES)
 ALPHA, N_PERMUTATIONS, N_RUNS, N_DATASETS = 0.05, 99, 5, 8
 PARAMETERS = SgdParameters(learning_rate=0.02, n_updates=400, l2=0.0)
@@ -92,7 +94,6 @@ def shares() -> dict[tuple[str, str], npt.NDArray]:
     return {(tail, method): means[tail][m] for tail in TAILS for m, method in enumerate(METHODS)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["W", "LRP-W2"])
 def test_weights_light_up_at_suppressors(shares: dict, method: str) -> None:
     informative, own, _, blank = shares["two-sided", method]
