@@ -30,7 +30,7 @@ from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan, with_sp
 from bids_xai.cli.plugins import check_batch_folder, chosen_plugin, configure_nipype, planned_device
 from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
-from bids_xai.cli.target import check_programs, complete, with_grid
+from bids_xai.cli.target import check_derivatives_used, check_programs, complete, with_grid
 from bids_xai.cli.workdir import (
     check_kinds,
     check_work_dir,
@@ -208,6 +208,7 @@ def _find_input(request: Request) -> tuple[Request, list[SubjectRecord], list[Sa
     if "participant" in request.levels:
         check_programs(settings)
         subjects = query_dataset(request.bids_dir, settings, request.output_dir)
+        check_derivatives_used(settings)
         settings = with_grid(settings, subjects) if subjects else settings
         if subjects and not nodes_run_elsewhere:
             check_participants_memory(settings, subjects, resources(settings.execution))

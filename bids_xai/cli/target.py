@@ -58,6 +58,23 @@ def complete(settings: Settings) -> Settings:
     return replace(settings, preprocessing=filled)
 
 
+def check_derivatives_used(settings: Settings) -> None:
+    """Raise InputError if nothing is taken from the derivatives that were given."""
+    images = settings.preprocessing
+    engine = images.preproc
+    masks = engine not in RAW_ENGINES and images.mask in ("auto", "derivatives")
+    asked = engine == "derivatives" or masks or images.confounds or images.fd_threshold is not None
+    if settings.selection.derivatives and not asked:
+        mask = "" if engine in RAW_ENGINES else ", the mask is that of --mask"
+        raise InputError(
+            f"--derivatives with --preproc {engine}, and nothing is taken from them: images are those of BIDS"
+            f"{mask}, no confounds are asked for.",
+            "--preproc derivatives, which takes their images; --confounds or --fd-threshold, which read "
+            "their confounds; or --preproc none with --mask derivatives",
+            "leave out --derivatives, or add one of these",
+        )
+
+
 def needs_template(settings: Settings) -> bool:
     """Tell whether images are brought to a template here."""
     images = settings.preprocessing

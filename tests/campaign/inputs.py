@@ -17,6 +17,8 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
+from tests.datasets import make_fmriprep
+
 Damage = Callable[[Path], list[str]]
 WRONG, FINE = 2, 0
 
@@ -447,6 +449,61 @@ def _options() -> Iterator[Case]:
     yield Case("a window of ever", _words("--window", "0", "inf"), "window")
 
 
+def _derivatives(change: Callable[[Path], None], *words: str) -> Damage:
+    """Make outputs as fMRIPrep's besides, and change them."""
+
+    def damage(folder: Path) -> list[str]:
+        root = make_fmriprep(folder / "bids", folder / "fmriprep")
+        change(root)
+        return ["--derivatives", str(root), *words]
+
+    return damage
+
+
+def _renamed(old: str, new: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for path in list(root.rglob(f"*{old}*")):
+            path.rename(path.with_name(path.name.replace(old, new)))
+
+    return change
+
+
+def _one(pattern: str, change: Callable[[Path], None]) -> Callable[[Path], None]:
+    return lambda root: change(sorted(root.rglob(pattern))[0])
+
+
+def _of_derivatives() -> Iterator[Case]:
+    of_images = ("--preproc", "derivatives", "--mask", "auto", "--space", "MNI152NLin2009cAsym")
+    confounds = (*of_images, "--confounds", "trans_x")
+    longer = _one("*_timeseries.tsv", lambda path: path.write_text(path.read_text() + "0\t0\t0\n") and None)
+    small = nb.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4))
+    description = "dataset_description.json"
+    told: dict[str, tuple[Damage, str]] = {
+        "not used": (_derivatives(lambda _: None), "nothing is taken from them"),
+        "no description": (_derivatives(lambda root: (root / description).unlink()), '"Name": "fmriprep"'),
+        "no images": (_derivatives(_renamed("desc-preproc", "desc-denoised"), *of_images), "denoised"),
+        "another space": (
+            _derivatives(_renamed("2009cAsym", "6Asym"), *of_images),
+            "MNI152NLin6Asym",
+        ),
+        "no confounds": (_derivatives(_one("*_timeseries.tsv", Path.unlink), *confounds), "_timeseries.tsv"),
+        "a confound of nobody": (
+            _derivatives(lambda _: None, *of_images, "--confounds", "trans_q"),
+            "trans_q",
+        ),
+        "confounds of another length": (
+            _derivatives(longer, *confounds),
+            "run-1_desc-confounds_timeseries.tsv",
+        ),
+        "a mask of another grid": (
+            _derivatives(_one("*_mask.nii.gz", lambda path: nb.save(small, path)), *of_images),
+            "desc-brain_mask.nii.gz",
+        ),
+    }
+    for kind, (damage, words) in told.items():
+        yield Case(f"derivatives: {kind}", damage, words)
+
+
 def _settings() -> Iterator[Case]:
     texts = {
         "a list of lists": "[inference]\nalpha = [[0.05]]\n",
@@ -581,5 +638,6 @@ def _inside(place: str) -> Damage:
 
 
 CASES = [
-    *_texts(), *_images(), *_tables_of_classes(), *_options(), *_settings(), *_networks(), *_folders(),
+    *_texts(), *_images(), *_tables_of_classes(), *_options(), *_of_derivatives(), *_settings(), *_networks(),
+    *_folders(),
 ]  # fmt: skip
