@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bids_xai import __version__
-from bids_xai.cli.interruption import run_interruptible
+from bids_xai.execution.interruption import run_interruptible
 
 _FAILED, _WRONG_INPUT = 1, 2
 # What the user mends: another path, or other rights. Other errors of the system are failures.
@@ -52,12 +52,12 @@ class Command:
             libraries their number of threads.
         last
             Whether the process ends with the command
-            (:func:`bids_xai.cli.interruption.run_interruptible`).
+            (:func:`bids_xai.execution.interruption.run_interruptible`).
         """
         return run_interruptible(self.program, lambda: self._guarded(read), last=last)
 
     def _guarded(self, read: Callable[[], Callable[[], int]]) -> int:
-        from bids_xai.cli.resources import limit_library_threads
+        from bids_xai.execution.resources import limit_library_threads
 
         limit_library_threads()
         try:
@@ -71,8 +71,8 @@ class Command:
             return self._report(error)
 
     def _report(self, error: BaseException) -> int:
-        from bids_xai.cli.full_disk import FullDiskError, is_full, report_full_disk
         from bids_xai.errors import InputError
+        from bids_xai.execution.full_disk import FullDiskError, describe_full_disk, is_full
 
         code = _FAILED
         if isinstance(error, InputError):
@@ -80,8 +80,7 @@ class Command:
         elif isinstance(error, FullDiskError):
             text = str(error)
         elif isinstance(error, OSError) and is_full(error):
-            report_full_disk(self.program, error)
-            return _FAILED
+            text = describe_full_disk(error)
         elif isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename is not None:
             text, code = f"{_named(error)}: {error.strerror}.", _WRONG_INPUT
         elif isinstance(error, MemoryError):

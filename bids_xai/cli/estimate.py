@@ -13,11 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from bids_xai.attribution.runs import run_repetitions
 from bids_xai.bids.results import SampleSet
-from bids_xai.cli.plugins import device_here
 from bids_xai.decoding.basis import Basis, aligned, aligned_zeros, is_dual, training_basis
 from bids_xai.decoding.descent import Trainer, trainer
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.softmax import SgdParameters
+from bids_xai.execution.plugins import device_here
 from bids_xai.images import masking
 from bids_xai.images.stacking import stack_samples, varying_voxels
 from bids_xai.inference.null import kept_values

@@ -14,15 +14,15 @@ import nibabel as nb
 from bids_xai.atomic import whole_file
 from bids_xai.bids.results import SampleSet, find_samples
 from bids_xai.bids.sidecars import MAY_HAVE_NO_EFFECT, settings_in
-from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
-from bids_xai.cli.memory import GroupMemory, group_memory
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import count_voxels, plan_group, repetitions
-from bids_xai.cli.plugins import planned_device
-from bids_xai.cli.progress import Progress
-from bids_xai.cli.resources import resources
 from bids_xai.cli.target import save_template
 from bids_xai.errors import InputError
+from bids_xai.execution.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.execution.memory import GroupMemory, group_memory
+from bids_xai.execution.plugins import planned_device
+from bids_xai.execution.progress import Progress
+from bids_xai.execution.resources import resources
 from bids_xai.images.templates import template_image
 from bids_xai.settings import Settings, departures
 from bids_xai.text_files import read_json_object
@@ -62,7 +62,7 @@ def run_on_written(
         workflow.inputs.inputnode.background = str(background)
     report = request.output_dir / "group.html"
     began = time.time()
-    crashes = run_graph(workflow, request, progress)
+    crashes = run_graph(workflow, request.settings.execution, request.output_dir, progress)
     if crashes:
         return {"group": str(next(iter(crashes.values())))}
     return {} if report.exists() and report.stat().st_mtime >= began - 1 else {"group": NO_CRASH_FILE}

@@ -15,7 +15,6 @@ from bids_xai.bids.covariates import column_of, with_covariates
 from bids_xai.bids.lesions import find_lesion_masks
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
-from bids_xai.cli.memory import networks_memory, refuse_excess
 from bids_xai.cli.plan import (
     class_names,
     expected_rows,
@@ -26,13 +25,14 @@ from bids_xai.cli.plan import (
     scheme_of,
     with_samples,
 )
-from bids_xai.cli.plugins import device_here, planned_device
-from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, template_grid
 from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_design import network_design
 from bids_xai.decoding.partitions import validation_split
 from bids_xai.errors import InputError
+from bids_xai.execution.memory import networks_memory, refuse_excess
+from bids_xai.execution.plugins import device_here, planned_device
+from bids_xai.execution.resources import Resources
 from bids_xai.images.grids import downsample
 from bids_xai.inference.permutation import permute_design, smallest_p
 from bids_xai.registry import nearest_name
@@ -278,7 +278,7 @@ def check_networks_memory(
 
 
 def memory_of_networks(settings: Settings, design: Design, shape: tuple[int, ...]) -> dict[str, float]:
-    """Return the GB that the nodes take, by name (:func:`bids_xai.cli.memory.networks_memory`)."""
+    """Return the GB that the nodes take, by name (:func:`bids_xai.execution.memory.networks_memory`)."""
     from bids_xai.models.build import build_network
 
     x, y, z = shape

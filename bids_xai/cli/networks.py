@@ -7,8 +7,8 @@ from typing import Any
 from bids_xai.cli.groups import find_written, origin_of, run_on_written
 from bids_xai.cli.network_plan import memory_of_networks, network_parameters, plan_networks, trainings
 from bids_xai.cli.parser import Request
-from bids_xai.cli.plugins import planned_device
-from bids_xai.cli.progress import Progress
+from bids_xai.execution.plugins import planned_device
+from bids_xai.execution.progress import Progress
 from bids_xai.settings import Settings
 
 

@@ -12,13 +12,13 @@ from bids_xai.bids.exchange import OF_ROWS
 from bids_xai.bids.filters import read_filter_file
 from bids_xai.bids.query import SubjectRecord, query
 from bids_xai.bids.results import find_samples
-from bids_xai.cli.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
-from bids_xai.cli.memory import refuse_excess
 from bids_xai.cli.parser import Request
 from bids_xai.cli.plan import expected_rows
-from bids_xai.cli.progress import Progress
-from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import needs_template, save_template, template_grid
+from bids_xai.execution.graphs import APP_FOLDER, NO_CRASH_FILE, run_graph
+from bids_xai.execution.memory import refuse_excess
+from bids_xai.execution.progress import Progress
+from bids_xai.execution.resources import Resources
 from bids_xai.settings import Settings
 from bids_xai.settings.sections import Preprocessing
 from bids_xai.tables import alike_text
@@ -123,7 +123,7 @@ def run_participants(request: Request, subjects: list[SubjectRecord]) -> dict[st
     )
     nodes = [name for name in workflow.list_node_names() if not name.endswith(("inputnode", "outputnode"))]
     progress = Progress("Participants", len(nodes), "nodes")
-    crashes = run_graph(workflow, request, progress)
+    crashes = run_graph(workflow, settings.execution, output_dir, progress)
     done = {(item.subject, item.session) for item in find_samples(output_dir, strict=False)}
     failures: dict[str, str] = {}
     for subject in subjects:

@@ -20,12 +20,12 @@ from bids_xai.bids.names import check_file_names
 from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet, written_rows
 from bids_xai.cli.estimate import Size, estimate_seconds, trained_falls
-from bids_xai.cli.memory import check_group_memory, group_memory, largest
-from bids_xai.cli.resources import Resources
 from bids_xai.cli.target import grid_name, needs_template
 from bids_xai.decoding.convergence import convergence_warning
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.decoding.softmax import check_decay
+from bids_xai.execution.memory import check_group_memory, group_memory, largest
+from bids_xai.execution.resources import Resources
 from bids_xai.images import masking
 from bids_xai.images.grids import voxel_sizes
 from bids_xai.inference.accuracy import FITTED

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bids_xai import __version__
 from bids_xai.atomic import sweep
 from bids_xai.cli.command import Command
-from bids_xai.cli.parser import Request, add_option, given, with_dashes
+from bids_xai.cli.parser import add_option, given, with_dashes
 from bids_xai.errors import InputError
 from bids_xai.phantom import SCENARIOS
 from bids_xai.settings import SECTIONS, Settings, load_preset, options_of, resolve
@@ -121,12 +121,12 @@ def _run(arguments: dict[str, Any]) -> int:
     settings = resolve(load_preset(PRESET), given(arguments))
     labels = list(dict.fromkeys(arguments["scenario"]))
     parameters = {label: _parameters(label, arguments, settings.decoding.random_seed) for label in labels}
-    from bids_xai.cli.graphs import APP_FOLDER, run_graph
     from bids_xai.cli.plan import repetitions
-    from bids_xai.cli.plugins import configure_nipype
-    from bids_xai.cli.progress import Progress
-    from bids_xai.cli.workdir import check_writable
     from bids_xai.decoding.softmax import check_decay
+    from bids_xai.execution.graphs import APP_FOLDER, run_graph
+    from bids_xai.execution.plugins import configure_nipype
+    from bids_xai.execution.progress import Progress
+    from bids_xai.execution.workdir import check_writable
 
     rate, l2 = settings.decoding.learning_rate, _LAMBDA if REGULARISED in labels else settings.decoding.l2
     if rate is not None and l2 is not None:
@@ -134,9 +134,8 @@ def _run(arguments: dict[str, Any]) -> int:
     out = arguments["output_dir"].absolute()
     check_writable(out)
     sweep(out)
-    request = Request(out, out, ("group",), settings, verbosity=arguments["verbose"])
     work = settings.execution.work_dir.absolute() / APP_FOLDER
-    configure_nipype(settings.execution, out / "logs", work, request.verbosity)
+    configure_nipype(settings.execution, out / "logs", work, arguments["verbose"])
     failed = 0
     for label in labels:
         workflow = _workflow(label, parameters[label], settings, out)
@@ -145,7 +144,7 @@ def _run(arguments: dict[str, Any]) -> int:
         n_folds = parameters[label].subjects
         total = repetitions(settings) * n_folds
         progress = Progress(f"Scenario {label}", total, "models", per_repetition=n_folds)
-        crashes = run_graph(workflow, request, progress)
+        crashes = run_graph(workflow, settings.execution, out, progress)
         failed += bool(crashes)
         for node, crash in crashes.items():
             LOGGER.error("Scenario %s failed in %s; see %s", label, node, crash)

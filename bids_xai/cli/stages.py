@@ -19,19 +19,20 @@ from bids_xai.bids.query import SubjectRecord
 from bids_xai.bids.results import SampleSet
 from bids_xai.bids.validation import run_validator
 from bids_xai.cli.absences import NOT_PART, find_absences, kept_warnings
-from bids_xai.cli.graphs import APP_FOLDER
 from bids_xai.cli.groups import find_written, provenance, run_group, software_of
-from bids_xai.cli.locks import Run, alone, refuse_while_running
 from bids_xai.cli.network_plan import check_networks_memory, plan_networks, print_networks_plan
 from bids_xai.cli.networks import run_networks
 from bids_xai.cli.parser import Request
 from bids_xai.cli.participants import check_participants_memory, query_dataset, run_participants
 from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan, with_split
-from bids_xai.cli.plugins import check_batch_folder, chosen_plugin, configure_nipype, planned_device
-from bids_xai.cli.resources import resources, warn_of_excess
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_derivatives_used, check_programs, complete, with_grid
-from bids_xai.cli.workdir import (
+from bids_xai.errors import InputError
+from bids_xai.execution.graphs import APP_FOLDER
+from bids_xai.execution.locks import Run, alone, refuse_while_running
+from bids_xai.execution.plugins import check_batch_folder, chosen_plugin, configure_nipype, planned_device
+from bids_xai.execution.resources import resources, warn_of_excess
+from bids_xai.execution.workdir import (
     check_kinds,
     check_work_dir,
     check_writable,
@@ -39,7 +40,6 @@ from bids_xai.cli.workdir import (
     make_private,
     refuse_links_into_input,
 )
-from bids_xai.errors import InputError
 from bids_xai.settings import write_file
 
 LOGGER = logging.getLogger("bids_xai")

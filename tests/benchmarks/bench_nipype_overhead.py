@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bids_xai.cli.plugins import configure_nipype, open_plugin, quiet_collector
+from bids_xai.execution.plugins import configure_nipype, open_plugin, quiet_collector
 from bids_xai.settings import resolve
 
 

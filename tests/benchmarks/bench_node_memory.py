@@ -73,8 +73,8 @@ def measure(n_voxels: int, arguments: argparse.Namespace) -> tuple[dict[str, flo
 
 def plan_of(settings: Any, rows: list[str], n_voxels: int) -> Any:
     """Return the memory of the nodes of a design."""
-    from bids_xai.cli.memory import group_memory
     from bids_xai.decoding.design import make_design
+    from bids_xai.execution.memory import group_memory
 
     table = pd.concat(
         [pd.read_csv(path, sep="\t", dtype={"subject": str}, keep_default_na=False) for path in rows]

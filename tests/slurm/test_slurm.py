@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from nipype.pipeline import engine as pe
 
-from bids_xai.cli.plugins import cancel, configure_nipype, open_plugin
-from bids_xai.cli.progress import Progress
 from bids_xai.cli.run import main
+from bids_xai.execution.plugins import cancel, configure_nipype, open_plugin
+from bids_xai.execution.progress import Progress
 from bids_xai.settings.sections import Execution
 from tests.datasets import make_dataset, write_mask
 from tests.slurm.cluster import Cluster, cluster

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bids_xai.cli.command import Command
-from bids_xai.cli.full_disk import FullDiskError
 from bids_xai.errors import InputError
+from bids_xai.execution.full_disk import FullDiskError
 
 
 def _run(error: BaseException | None, logs: Path | None = None) -> int:

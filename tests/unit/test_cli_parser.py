@@ -9,9 +9,9 @@ import pytest
 
 from bids_xai import __version__
 from bids_xai.cli.parser import build_parser, parse
-from bids_xai.cli.progress import Progress
 from bids_xai.cli.run import main
 from bids_xai.errors import InputError
+from bids_xai.execution.progress import Progress
 from bids_xai.settings import SECTIONS, departures, options_of, write_file
 
 

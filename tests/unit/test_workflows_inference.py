@@ -16,9 +16,9 @@ import pytest
 from nipype.pipeline import engine as pe
 
 from bids_xai.cli.plan import group_work_bytes
-from bids_xai.cli.progress import Progress
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.design import Design, make_design
+from bids_xai.execution.progress import Progress
 from bids_xai.inference.chunks import load_chunk
 from bids_xai.inference.sequential import stopped_at
 from bids_xai.interfaces.chunks import OpenLedger

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
-from bids_xai.cli.resources import GIGABYTE, Resources
 from bids_xai.decoding.basis import is_dual
 from bids_xai.decoding.design import Design
 from bids_xai.errors import InputError
+from bids_xai.execution.resources import GIGABYTE, Resources
 from bids_xai.inference.ledger import part_values
 from bids_xai.inference.null import kept_values
 from bids_xai.settings import Settings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_xai.cli.workdir import check_work_dir, empty_work_dir, make_private, refuse_links_into_input
 from bids_xai.errors import InputError
+from bids_xai.execution.workdir import check_work_dir, empty_work_dir, make_private, refuse_links_into_input
 
 
 @pytest.fixture

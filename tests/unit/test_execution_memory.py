@@ -13,16 +13,16 @@ import pytest
 from bids_xai.attribution.runs import run_repetitions
 from bids_xai.bids.query import query
 from bids_xai.bids.records import RunRecord, SubjectRecord
-from bids_xai.cli.memory import check_group_memory, group_memory, networks_memory
 from bids_xai.cli.participants import check_participants_memory
 from bids_xai.cli.plan import plan_group, print_plan
-from bids_xai.cli.resources import Resources
 from bids_xai.cli.run import main
 from bids_xai.decoding.basis import training_basis
 from bids_xai.decoding.descent import trainer
 from bids_xai.decoding.design import Design, make_design
 from bids_xai.decoding.softmax import SgdParameters
 from bids_xai.errors import InputError
+from bids_xai.execution.memory import check_group_memory, group_memory, networks_memory
+from bids_xai.execution.resources import Resources
 from bids_xai.inference.ledger import Ledger
 from bids_xai.inference.null import NullAccumulator, load_top
 from bids_xai.inference.thresholds import p_map

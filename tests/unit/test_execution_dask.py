@@ -11,8 +11,8 @@ import psutil
 import pytest
 from nipype.pipeline import engine as pe
 
-from bids_xai.cli.plugins import configure_nipype, open_plugin
-from bids_xai.cli.progress import Progress
+from bids_xai.execution.plugins import configure_nipype, open_plugin
+from bids_xai.execution.progress import Progress
 from bids_xai.settings.sections import Execution
 from tests.slurm.nodes import Tell
 
@@ -60,7 +60,7 @@ def test_a_node_that_kills_its_worker_fails_alone(plugin: Any, tmp_path: Path) -
 
 
 def test_tasks_take_the_resources_that_workers_declare() -> None:
-    from bids_xai.cli.dask_cluster import needs
+    from bids_xai.execution.dask_cluster import needs
 
     node = SimpleNamespace(n_procs=2, mem_gb=3.5, is_gpu_node=lambda: True)
     assert needs(node, ["memory_gb", "gpus"]) == {"memory_gb": 3.5, "gpus": 1.0}

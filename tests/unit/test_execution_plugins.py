@@ -13,10 +13,12 @@ import pytest
 from nipype.pipeline import engine as pe
 from nipype.pipeline import plugins
 
-from bids_xai.cli import batch_systems
-from bids_xai.cli.multiproc import Workers
 from bids_xai.cli.parser import parse
-from bids_xai.cli.plugins import (
+from bids_xai.cli.run import main
+from bids_xai.errors import InputError
+from bids_xai.execution import batch_systems
+from bids_xai.execution.multiproc import Workers
+from bids_xai.execution.plugins import (
     PLUGINS,
     cancel,
     check_batch_folder,
@@ -25,8 +27,6 @@ from bids_xai.cli.plugins import (
     open_plugin,
     planned_device,
 )
-from bids_xai.cli.run import main
-from bids_xai.errors import InputError
 from bids_xai.settings import load_file, resolve, write_file
 from bids_xai.settings.sections import Execution
 from bids_xai.workflows.base import init_group_wf
@@ -214,8 +214,8 @@ def test_gpus_of_a_cluster_are_not_looked_for_here(programs: None, monkeypatch: 
 def test_as_many_gpu_nodes_run_at_once_as_there_are_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bids_xai.cli.plugins.planned_device", lambda _: "cuda")
-    monkeypatch.setattr("bids_xai.cli.plugins.visible_gpus", lambda: 2)
+    monkeypatch.setattr("bids_xai.execution.plugins.planned_device", lambda _: "cuda")
+    monkeypatch.setattr("bids_xai.execution.plugins.visible_gpus", lambda: 2)
     monkeypatch.setenv("NIPYPE_CONFIG_DIR", str(tmp_path))
     execution = Execution(nprocs=12, omp_nthreads=3)
     running, most = set(), [0]

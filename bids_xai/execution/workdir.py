@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bids_xai.atomic import PREFIX
-from bids_xai.cli.graphs import APP_FOLDER, CRASHES
-from bids_xai.cli.locks import RUNS
 from bids_xai.errors import InputError
+from bids_xai.execution.graphs import APP_FOLDER, CRASHES
+from bids_xai.execution.locks import RUNS
 
 # Endings of the files, and names of the folders, that results have.
 _FILES = (".html", ".json", ".tsv", ".nii.gz", ".svg", ".md", ".bib", ".toml", ".bidsignore", ".safetensors")

@@ -13,8 +13,8 @@ import pytest
 from nipype import Function, Node, Workflow
 from nipype.pipeline.engine import MapNode
 
-from bids_xai.cli.crashes import keep_crash_files
-from bids_xai.cli.multiproc import Workers, start_program
+from bids_xai.execution.crashes import keep_crash_files
+from bids_xai.execution.multiproc import Workers, start_program
 from tests.disks import fill, small_tmpfs
 
 
@@ -105,7 +105,7 @@ def test_results_that_cannot_travel_fail_their_node(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["sleep 60", "sleep '60'"])
 def test_programs_are_killed_with_the_process_that_started_them(command: str) -> None:
-    code = "import os, sys; from bids_xai.cli.multiproc import start_program\n"
+    code = "import os, sys; from bids_xai.execution.multiproc import start_program\n"
     code += "print(start_program(sys.argv[1], shell=True).pid, flush=True); os.kill(os.getpid(), 9)"
     done = subprocess.run(
         [sys.executable, "-c", code, command], stdout=subprocess.PIPE, text=True, check=False

@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from bids_xai.cli.interruption import run_interruptible
+from bids_xai.execution.interruption import run_interruptible
 
 # A child with a child of its own, neither of which goes when asked.
 STUBBORN = """
@@ -33,7 +33,7 @@ def _start(body: str, *words: str) -> subprocess.Popen[str]:
         "import ctypes, signal, subprocess, sys, time\n"
         # Whoever started the tests may have had them ignore it (nohup), and it would stay so.
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-        "from bids_xai.cli.interruption import run_interruptible\n"
+        "from bids_xai.execution.interruption import run_interruptible\n"
         f"def work():\n{body}\n"
         "sys.exit(run_interruptible('program', work, last=True))\n"
     )
@@ -123,7 +123,7 @@ def test_signals_that_come_together_are_one() -> None:
 
 def test_what_the_process_was_started_to_ignore_stays_ignored() -> None:
     code = "import signal, os; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    code += "from bids_xai.cli.interruption import run_interruptible\n"
+    code += "from bids_xai.execution.interruption import run_interruptible\n"
     code += "print(run_interruptible('p', lambda: os.kill(os.getpid(), signal.SIGHUP) or 0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"

@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bids_xai.cli.crashes import keep_crash_files, move_crash_file
-from bids_xai.cli.full_disk import FullDiskError, full_disk_message, is_full, speaks_of_full_disk
-from bids_xai.cli.parser import Request
-from bids_xai.cli.plugins import cancel, open_plugin, quiet_collector
-from bids_xai.cli.progress import Progress
+from bids_xai.execution.crashes import keep_crash_files, move_crash_file
+from bids_xai.execution.full_disk import FullDiskError, full_disk_message, is_full, speaks_of_full_disk
+from bids_xai.execution.plugins import cancel, open_plugin, quiet_collector
+from bids_xai.execution.progress import Progress
+from bids_xai.settings.sections import Execution
 
 LOGGER = logging.getLogger("bids_xai")
 APP_FOLDER = "bids_xai"
@@ -25,17 +25,28 @@ CRASHES = "crashes"
 NO_CRASH_FILE = "no crash file was written"
 
 
-def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, Path]:
+def run_graph(workflow: Any, execution: Execution, output_dir: Path, progress: Progress) -> dict[str, Path]:
     """Run a graph and return its crash files by the working folder of the node.
 
     Where the graph failed and no crash file could be written, :data:`NO_CRASH_FILE` stands for it.
+
+    Parameters
+    ----------
+    workflow
+        The graph.
+    execution
+        Where its nodes run, and their working folder.
+    output_dir
+        Folder of the results; crash files, and the picture of the graph, go into its ``logs``.
+    progress
+        Told of every node.
 
     Raises
     ------
     FullDiskError
         A disk is full: a group level without the people who found no room is not what was asked for.
     """
-    execution, logs = request.settings.execution, request.output_dir / "logs"
+    logs = output_dir / "logs"
     work = execution.work_dir.absolute() / APP_FOLDER
     workflow.base_dir = str(work)
     if execution.write_graph:
@@ -66,7 +77,7 @@ def run_graph(workflow: Any, request: Request, progress: Progress) -> dict[str, 
     if is_full(failure) or any(map(speaks_of_full_disk, texts)):
         for node, path in crashes.items():
             LOGGER.error("%s failed; see %s", node, path)
-        raise FullDiskError(_full_disk(request.output_dir, work, [*texts, repr(failure)])) from failure
+        raise FullDiskError(_full_disk(output_dir, work, [*texts, repr(failure)])) from failure
     if failure is not None and not crashes:
         LOGGER.error("%s failed: %s", workflow.name, failure)
         return {workflow.name: Path(NO_CRASH_FILE)}

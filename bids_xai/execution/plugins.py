@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bids_xai.atomic import whole_file
-from bids_xai.cli.batch_systems import SYSTEMS, check_words
-from bids_xai.cli.resources import resources
 from bids_xai.decoding.devices import visible_gpus
 from bids_xai.decoding.softmax import resolve_device
 from bids_xai.errors import InputError
+from bids_xai.execution.batch_systems import SYSTEMS, check_words
+from bids_xai.execution.resources import resources
 from bids_xai.registry import nearest_name
 from bids_xai.settings import parse_toml
 from bids_xai.settings.sections import Execution
@@ -125,7 +125,7 @@ def open_plugin(execution: Execution, status_callback: Callable[[Any, str], None
 
         own = {**chosen.arguments, "status_callback": status_callback}
         return getattr(plugins, f"{chosen.name}Plugin")(plugin_args=own)
-    from bids_xai.cli.multiproc import Workers
+    from bids_xai.execution.multiproc import Workers
 
     available = resources(execution)
     arguments: dict[str, Any] = {
@@ -208,10 +208,10 @@ def quiet_collector() -> Iterator[None]:
 def _remote_plugin(chosen: Plugin, status_callback: Callable[[Any, str], None]) -> Any:
     arguments = {**chosen.arguments, "status_callback": status_callback}
     if chosen.name == "Dask":
-        from bids_xai.cli.dask_cluster import DaskPlugin
+        from bids_xai.execution.dask_cluster import DaskPlugin
 
         return DaskPlugin(arguments)
-    from bids_xai.cli.batch import batch_plugin
+    from bids_xai.execution.batch import batch_plugin
 
     return batch_plugin(chosen.name, arguments)
 

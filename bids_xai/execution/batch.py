@@ -22,8 +22,8 @@ from nipype.pipeline import plugins
 from nipype.pipeline.engine import MapNode
 from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 
-from bids_xai.cli.batch_systems import SYSTEMS, BatchSystem
-from bids_xai.cli.submitted import left_behind, record
+from bids_xai.execution.batch_systems import SYSTEMS, BatchSystem
+from bids_xai.execution.submitted import left_behind, record
 from bids_xai.interfaces.chunks import MergeRuns, OpenLedger, StopPermuting
 
 LOGGER = logging.getLogger("bids_xai")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from bids_xai.atomic import FULL
@@ -55,11 +54,9 @@ def full_disk_message(folder: Path, what: str) -> str:
     )
 
 
-def report_full_disk(program: str, error: OSError) -> None:
-    """Write to standard error which disk is full, for an error that ended the run."""
+def describe_full_disk(error: OSError) -> str:
+    """Return which disk is full, for an error that ended the run."""
     path = Path(os.fsdecode(error.filename)) if error.filename else None
     if path is None:
-        text = f"A disk is full ({error.strerror}): make room, and run the same command again."
-    else:
-        text = full_disk_message(path.absolute(), "file")
-    print(f"{program}: error: {text}", file=sys.stderr)
+        return f"A disk is full ({error.strerror}): make room, and run the same command again."
+    return full_disk_message(path.absolute(), "file")

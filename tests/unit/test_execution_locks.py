@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bids_xai.cli.locks import RUNS, Run, alone, refuse_while_running
 from bids_xai.errors import InputError
+from bids_xai.execution.locks import RUNS, Run, alone, refuse_while_running
 
 _HOLD = """
 import sys, time
 from pathlib import Path
-from bids_xai.cli.locks import Run, alone
+from bids_xai.execution.locks import Run, alone
 with alone([Path(sys.argv[1])], Run.here(sys.argv[3:], group=sys.argv[2] == "group")):
     print("held", flush=True)
     time.sleep(60)

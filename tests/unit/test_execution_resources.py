@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_xai.cli.resources import (
+from bids_xai.execution.resources import (
     GIGABYTE,
     THREAD_VARIABLES,
     limit_library_threads,
@@ -164,7 +164,7 @@ _IN_GROUP = """
 import os, sys
 for folder in sys.argv[1:]:
     open(os.path.join(folder, "cgroup.procs"), "w").write(str(os.getpid()))
-from bids_xai.cli.resources import memory_limit, processors
+from bids_xai.execution.resources import memory_limit, processors
 print(processors(), memory_limit())
 """
 
@@ -228,7 +228,7 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 
-from bids_xai.cli.resources import limit_library_threads
+from bids_xai.execution.resources import limit_library_threads
 
 
 def ignore(*_):
@@ -239,7 +239,7 @@ if __name__ == "__main__":
     limit_library_threads()
     from nipype import Node, Workflow
     from nipype.interfaces.utility import Function
-    from bids_xai.cli.plugins import configure_nipype, open_plugin
+    from bids_xai.execution.plugins import configure_nipype, open_plugin
     from bids_xai.settings.sections import Execution
 
     here, text = Path(sys.argv[1]), sys.argv[2]

@@ -14,11 +14,11 @@ import pytest
 from filelock import FileLock
 from nipype.pipeline import engine as pe
 
-from bids_xai.cli import batch
-from bids_xai.cli.batch_systems import SYSTEMS
-from bids_xai.cli.plugins import cancel, configure_nipype, open_plugin
-from bids_xai.cli.progress import Progress
-from bids_xai.cli.submitted import left_behind
+from bids_xai.execution import batch
+from bids_xai.execution.batch_systems import SYSTEMS
+from bids_xai.execution.plugins import cancel, configure_nipype, open_plugin
+from bids_xai.execution.progress import Progress
+from bids_xai.execution.submitted import left_behind
 from bids_xai.settings.sections import Execution
 from tests.slurm.nodes import Tell
 from tests.unit.batch_programs import install, is_alive, submitted

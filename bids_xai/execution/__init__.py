@@ -1,0 +1,1 @@
+"""Where and how nodes run: plugins, batch systems, resources, locks, progress, interruption, graphs."""
