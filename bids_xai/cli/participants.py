@@ -20,7 +20,6 @@ from bids_xai.execution.memory import refuse_excess
 from bids_xai.execution.progress import Progress
 from bids_xai.execution.resources import Resources
 from bids_xai.settings import Settings
-from bids_xai.settings.sections import Preprocessing
 from bids_xai.tables import alike_text
 
 LOGGER = logging.getLogger("bids_xai.bids")
@@ -166,29 +165,26 @@ def check_participants_memory(
         A node of a run takes more than there is.
     """
     from bids_xai.workflows.memory import run_memory
+    from bids_xai.workflows.samples import init_samples_wf
 
     execution, images = settings.execution, settings.preprocessing
-    field = template_grid(settings) if needs_template(settings) else None
-    runs = [run for subject in subjects for run in subject.runs]
     # Runs of one shape take the same: one file of each is read.
-    largest = {run.n_volumes: run for run in runs}
+    largest = {run.n_volumes: run for subject in subjects for run in subject.runs}
+    if not largest:
+        return
+    chosen = {name: getattr(images, name) for name in ("preproc", "resolution", "shape", "high_pass_sigma")}
+    samples_wf = init_samples_wf(**chosen)
     gb = run_memory(
-        list(largest.values()), field=field, resolution=images.resolution, low_mem=execution.low_mem
+        samples_wf,
+        list(largest.values()),
+        field=template_grid(settings) if needs_template(settings) else None,
+        resolution=images.resolution,
+        low_mem=execution.low_mem,
     )
-    used = {name: size for name, size in gb.items() if _is_used(name, images)}
-    if used:
-        ways = "a coarser --resolution" if execution.low_mem else "--low-mem or a coarser --resolution"
-        refuse_excess(f"A run of {max(largest)} volumes", used, available, [ways])
-
-
-def _is_used(node: str, images: Preprocessing) -> bool:
-    """Tell whether the graph of a subject has a node of runs."""
-    workflow, name = node.split(".")
-    if workflow == "grid_wf":
-        wanted = images.resolution if name == "downsample" else images.shape
-        return wanted is not None and images.preproc != "ants"
-    engines = {"bold_wf": "ants", "realign_wf": "fsl", "high_pass_wf": "fsl", "resample_wf": "fsl"}
-    return workflow not in engines or engines[workflow] == images.preproc
+    # A node and the graph that it is in.
+    named = {".".join(f"{samples_wf.name}.{name}".split(".")[-2:]): size for name, size in gb.items()}
+    ways = "a coarser --resolution" if execution.low_mem else "--low-mem or a coarser --resolution"
+    refuse_excess(f"A run of {max(largest)} volumes", named, available, [ways])
 
 
 def _classes(settings: Settings, subjects: list[SubjectRecord]) -> dict[str, tuple[str, ...]]:

@@ -23,11 +23,14 @@ from nipype.interfaces.base import (
 from bids_xai.images import grids, masking
 from bids_xai.images.grids import image_like, voxel_sizes
 from bids_xai.images.motion import head_centre, motion_regressors, rigid_parameters
+from bids_xai.interfaces.memory import RunSize
 from bids_xai.tables import write_frame
 
 # Share of what an analysis voxel averages that must have data.
 _WHOLE = 0.99
 _EQUAL_FACTOR = 1e-3
+# Of a run in single precision that FSL's programs hold.
+_COPIES = 3
 
 
 def fsl_from_voxel(img: SpatialImage) -> npt.NDArray[np.float64]:
@@ -185,6 +188,11 @@ class ReorientImage(SimpleInterface):
         nb.save(grids.reoriented(nb.load(path)), out_file)
         self._results["out_file"] = str(out_file)
         return runtime
+
+
+def program_bytes(run: RunSize) -> float:
+    """Count the run as it comes, as one of FSL's programs holds it, or :class:`ReorientImage`."""
+    return _COPIES * 4 * run.n_volumes * run.native
 
 
 class MotionParameters(SimpleInterface):

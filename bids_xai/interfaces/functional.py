@@ -26,7 +26,11 @@ from bids_xai.images.dvars import dvars
 from bids_xai.images.motion import estimate_motion, motion_regressors
 from bids_xai.images.resampling import resample_run
 from bids_xai.images.soundness import inspect_run, repaired
+from bids_xai.interfaces.memory import RunSize
 from bids_xai.tables import read_frame, write_frame
+
+# Volumes that the estimation of motion holds (images.motion), and that one interpolation does.
+_REALIGNED, _INTERPOLATED = 64, 14
 
 
 class CheckRuns(SimpleInterface):
@@ -103,6 +107,11 @@ class EstimateMotion(SimpleInterface):
         return runtime
 
 
+def motion_bytes(run: RunSize) -> float:
+    """Count the volumes that :class:`EstimateMotion` holds."""
+    return 8 * run.native * _REALIGNED
+
+
 class ResampleRun(SimpleInterface):
     """Bring a run to the analysis grid in one interpolation.
 
@@ -150,6 +159,11 @@ class ResampleRun(SimpleInterface):
         return runtime
 
 
+def resample_bytes(run: RunSize) -> float:
+    """Count the run that :class:`ResampleRun` writes, and one interpolation."""
+    return (0 if run.low_mem else run.whole / 2) + 8 * (run.grid + run.native) * _INTERPOLATED
+
+
 class GatherConfounds(SimpleInterface):
     """Add DVARS (:func:`bids_xai.images.dvars.dvars`) and the global signal to motion parameters."""
 
@@ -173,3 +187,8 @@ class GatherConfounds(SimpleInterface):
         write_frame(table, out_file)
         self._results["out_file"] = str(out_file)
         return runtime
+
+
+def confounds_bytes(run: RunSize) -> float:
+    """Count the time courses of :class:`GatherConfounds`, and a tile of them."""
+    return 2 * run.inside + run.tile

@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_xai.images import grids, masking
+from bids_xai.interfaces.memory import RunSize
 
 
 class _ResolutionInputSpec(BaseInterfaceInputSpec):
@@ -38,6 +39,11 @@ class DownsampleImage(SimpleInterface):
         image = grids.downsample(nb.load(self.inputs.in_file), self.inputs.resolution)
         self._results["out_file"] = save_image(image, runtime.cwd, "downsampled.nii")
         return runtime
+
+
+def downsample_bytes(run: RunSize) -> float:
+    """Count the run on the coarse grid that :class:`DownsampleImage` makes, and some volumes as they come."""
+    return run.whole + 8 * run.native * 4
 
 
 class ComputeMask(SimpleInterface):
@@ -97,6 +103,11 @@ class FitShape(SimpleInterface):
         image = grids.fit_shape(nb.load(self.inputs.in_file), self.inputs.shape)
         self._results["out_file"] = save_image(image, runtime.cwd, "fitted.nii.gz")
         return runtime
+
+
+def fit_bytes(run: RunSize) -> float:
+    """Count the run before and after :class:`FitShape`."""
+    return 2 * run.whole
 
 
 def save_image(image: Any, folder: str, name: str) -> str:

@@ -72,7 +72,7 @@ def init_derivatives_preproc_wf(
         workflow.connect(*images, strip, "in_file")
         workflow.connect(*masks, strip, "in_mask")
         images = (strip, "out_file")
-    grid_wf = init_grid_wf(resolution=resolution, shape=shape)
+    grid_wf = init_grid_wf(resolution=resolution, shape=shape, runs=modality == "bold")
     workflow.connect(*images, grid_wf, "inputnode.images")
     workflow.connect(*masks, grid_wf, "inputnode.masks")
     workflow.connect([

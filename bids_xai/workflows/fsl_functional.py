@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.fsl import MergeMatrices, MotionParameters, ReorientImage, RunCoverage, RunMasks
+from bids_xai.interfaces.fsl import (
+    MergeMatrices,
+    MotionParameters,
+    ReorientImage,
+    RunCoverage,
+    RunMasks,
+    program_bytes,
+)
 from bids_xai.interfaces.fsl_programs import (
     BET,
     FLIRT,
@@ -16,11 +25,11 @@ from bids_xai.interfaces.fsl_programs import (
     ImageMaths,
     MeanImage,
 )
-from bids_xai.interfaces.functional import GatherConfounds
 from bids_xai.workflows.fsl_anatomical import degrees_text, init_quality_node, map_fsl
-from bids_xai.workflows.functional import init_reference_quality_node
+from bids_xai.workflows.functional import init_confounds_node, init_reference_quality_node
 from bids_xai.workflows.grid import init_grid_wf, set_grid
 from bids_xai.workflows.literate import value_of
+from bids_xai.workflows.memory import of_runs
 from bids_xai.workflows.raw import BOLD
 
 # A run of 300 volumes at 2 mm takes 1.1 GB as float32, and FLIRT holds what it reads and what it writes.
@@ -205,19 +214,17 @@ def init_fsl_resample_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(fields=["bold_std", "bold_mask_std", "confounds"]), name="outputnode"
     )
-    apply = map_fsl(ApplyXFM(), ["in_file", "in_matrix_file"], "apply", RUN_GB)
+    apply = _map_runs(ApplyXFM(), ["in_file", "in_matrix_file"], "apply")
     mask_to_template = map_fsl(
         ApplyXFM(interp="nearestneighbour"), ["in_file", "in_matrix_file"], "mask_to_template"
     )
     coverage = pe.MapNode(
         RunCoverage(), iterfield=["in_file", "in_motion", "in_matrix"], name="coverage", mem_gb=1
     )
-    grid_wf = init_grid_wf(resolution=resolution, shape=shape, mem_gb=RUN_GB)
+    grid_wf = init_grid_wf(resolution=resolution, shape=shape, runs=True, mem_gb=RUN_GB)
     masks = pe.MapNode(RunMasks(), iterfield=["in_coverage", "in_brain"], name="masks", mem_gb=1)
     set_grid(masks, resolution, shape)
-    confounds = pe.MapNode(
-        GatherConfounds(), iterfield=["in_file", "in_mask", "in_parameters"], name="confounds", mem_gb=RUN_GB
-    )
+    confounds = init_confounds_node(RUN_GB)
     workflow.connect([
         (inputnode, apply, [("bold", "in_file"), ("xfm", "in_matrix_file"), ("reference", "reference")]),
         (inputnode, mask_to_template, [("mask", "in_file"), ("xfm", "in_matrix_file"),
@@ -288,11 +295,13 @@ def init_fsl_realign_wf(*, name: str = "realign_wf") -> pe.Workflow:
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    reorient = pe.MapNode(ReorientImage(), iterfield=["in_file"], name="reorient", mem_gb=RUN_GB)
-    mcflirt = map_fsl(MCFLIRT(save_mats=True), ["in_file"], "mcflirt", RUN_GB)
-    mean = map_fsl(MeanImage(), ["in_file"], "mean", RUN_GB)
+    reorient = of_runs(
+        pe.MapNode(ReorientImage(), iterfield=["in_file"], name="reorient", mem_gb=RUN_GB), program_bytes
+    )
+    mcflirt = _map_runs(MCFLIRT(save_mats=True), ["in_file"], "mcflirt")
+    mean = _map_runs(MeanImage(), ["in_file"], "mean")
     brain = map_fsl(BET(frac=_MEAN_EPI_FRACTION, mask=True), ["in_file"], "brain")
-    extract = map_fsl(ApplyMask(), ["in_file", "mask_file"], "extract", RUN_GB)
+    extract = _map_runs(ApplyMask(), ["in_file", "mask_file"], "extract")
     merge_matrices = pe.MapNode(MergeMatrices(), iterfield=["in_files"], name="merge_matrices")
     parameters = pe.MapNode(MotionParameters(), iterfield=["in_motion", "in_reference"], name="parameters")
     reference_quality = init_reference_quality_node()
@@ -355,12 +364,11 @@ def init_fsl_high_pass_wf(*, sigma: float, name: str = "high_pass_wf") -> pe.Wor
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="outputnode")
-    mean = map_fsl(MeanImage(), ["in_file"], "mean", RUN_GB)
-    high_pass = map_fsl(
+    mean = _map_runs(MeanImage(), ["in_file"], "mean")
+    high_pass = _map_runs(
         ImageMaths(op_string=f"-bptf {sigma:g} -1 -add", suffix="_tempfilt"),
         ["in_file", "in_file2"],
         "high_pass",
-        RUN_GB,
     )
     workflow.connect([
         (inputnode, mean, [("bold", "in_file")]),
@@ -374,3 +382,8 @@ def init_fsl_high_pass_wf(*, sigma: float, name: str = "high_pass_wf") -> pe.Wor
         f"(σ = {width} volumes; fslmaths {value_of(high_pass, 'op_string')}), and its mean was kept."
     )
     return workflow
+
+
+def _map_runs(interface: Any, iterfield: list[str], name: str) -> pe.MapNode:
+    """Return a node that runs one FSL program on each of the runs."""
+    return of_runs(map_fsl(interface, iterfield, name, RUN_GB), program_bytes)

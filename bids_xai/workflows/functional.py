@@ -6,9 +6,17 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.ants import ApplyTransforms
-from bids_xai.interfaces.functional import EstimateMotion, GatherConfounds, ResampleRun
+from bids_xai.interfaces.functional import (
+    EstimateMotion,
+    GatherConfounds,
+    ResampleRun,
+    confounds_bytes,
+    motion_bytes,
+    resample_bytes,
+)
 from bids_xai.interfaces.quality import ReferenceQuality
 from bids_xai.workflows.anatomical import init_coregistration_wf
+from bids_xai.workflows.memory import of_runs
 
 RUN_GB = 2.0
 
@@ -80,7 +88,9 @@ def init_bold_wf(
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=inputs), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    motion = pe.MapNode(EstimateMotion(), iterfield=["in_file"], name="motion", mem_gb=RUN_GB)
+    motion = of_runs(
+        pe.MapNode(EstimateMotion(), iterfield=["in_file"], name="motion", mem_gb=RUN_GB), motion_bytes
+    )
     reference_quality = init_reference_quality_node()
     brain = pe.Node(niu.Select(), name="brain")
     to_template = pe.Node(niu.Select(), name="to_template")
@@ -99,12 +109,13 @@ def init_bold_wf(
         name="compose",
         mem_gb=1,
     )
-    resample = pe.MapNode(
-        ResampleRun(), iterfield=["in_file", "in_matrices", "in_field"], name="resample", mem_gb=RUN_GB
+    resample = of_runs(
+        pe.MapNode(
+            ResampleRun(), iterfield=["in_file", "in_matrices", "in_field"], name="resample", mem_gb=RUN_GB
+        ),
+        resample_bytes,
     )
-    confounds = pe.MapNode(
-        GatherConfounds(), iterfield=["in_file", "in_mask", "in_parameters"], name="confounds", mem_gb=RUN_GB
-    )
+    confounds = init_confounds_node(RUN_GB)
     workflow.connect([
         (inputnode, motion, [("bold", "in_file")]),
         (inputnode, reference_quality, [("bold", "in_run")]),
@@ -142,6 +153,14 @@ def init_bold_wf(
         "applied together, in one interpolation."
     )
     return workflow
+
+
+def init_confounds_node(mem_gb: float) -> pe.MapNode:
+    """Return the node that makes the tables of confounds, with its memory as long as runs are not known."""
+    node = pe.MapNode(
+        GatherConfounds(), iterfield=["in_file", "in_mask", "in_parameters"], name="confounds", mem_gb=mem_gb
+    )
+    return of_runs(node, confounds_bytes)
 
 
 def init_reference_quality_node() -> pe.MapNode:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_xai.interfaces.images import DownsampleImage, DownsampleMask, FitShape
+from bids_xai.interfaces.images import DownsampleImage, DownsampleMask, FitShape, downsample_bytes, fit_bytes
 from bids_xai.reports.html import number
 from bids_xai.workflows.literate import value_of
+from bids_xai.workflows.memory import of_runs
 
 
 def init_grid_wf(
     *,
     resolution: float | None = None,
     shape: tuple[int, int, int] | None = None,
+    runs: bool = False,
     mem_gb: float = 1.0,
     name: str = "grid_wf",
 ) -> pe.Workflow:
@@ -25,6 +27,8 @@ def init_grid_wf(
         Voxel size in mm; None keeps that of the images.
     shape
         Voxels of the result, padded or cropped around the centre; None keeps what there is.
+    runs
+        The images are 4-D runs (:func:`bids_xai.workflows.memory.of_runs`).
     mem_gb
         Memory that an image takes.
     name
@@ -55,10 +59,14 @@ def init_grid_wf(
         downsample = pe.MapNode(
             DownsampleImage(resolution=resolution), iterfield=["in_file"], name="downsample", mem_gb=mem_gb
         )
+        if runs:
+            of_runs(downsample, downsample_bytes)
         workflow.connect(*images, downsample, "in_file")
         images = (downsample, "out_file")
     if shape is not None:
         fit = pe.MapNode(FitShape(shape=tuple(shape)), iterfield=["in_file"], name="fit", mem_gb=mem_gb)
+        if runs:
+            of_runs(fit, fit_bytes)
         fit_mask = pe.Node(FitShape(shape=tuple(shape)), name="fit_mask")
         workflow.connect(*images, fit, "in_file")
         workflow.connect(*mask, fit_mask, "in_file")

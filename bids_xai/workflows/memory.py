@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nb
@@ -12,24 +12,13 @@ from nibabel.spatialimages import SpatialImage
 from nipype.pipeline import engine as pe
 
 from bids_xai.bids.records import RunRecord
+from bids_xai.interfaces.memory import RunSize
 
 # One number for all nodes, or one for each by name.
 Memory = float | Mapping[str, float]
 
 _GIGABYTE = 2**30
 _LIBRARIES = 0.2 * _GIGABYTE
-# Of the voxels of a grid; brain masks with their margin are smaller.
-_INSIDE = 0.3
-# Volumes that the estimation of motion holds (images.motion), and that one interpolation does.
-_REALIGNED, _INTERPOLATED = 64, 14
-# Copies of a tile of 8192 voxels while it is cleaned (images.cleaning, images.dvars).
-_TILE_BYTES = 8 * 8192 * 8
-# Of a run in single precision that FSL's programs hold.
-_FSL_COPIES = 3
-FSL_NODES = (
-    *("realign_wf.reorient", "realign_wf.mcflirt", "realign_wf.mean", "realign_wf.extract"),
-    *("high_pass_wf.mean", "high_pass_wf.high_pass", "resample_wf.apply"),
-)
 
 
 def memory_of(mem_gb: Memory, node: str) -> float:
@@ -37,19 +26,38 @@ def memory_of(mem_gb: Memory, node: str) -> float:
     return mem_gb[node] if isinstance(mem_gb, Mapping) else float(mem_gb)
 
 
+def of_runs(node: pe.MapNode, needed: Callable[[RunSize], float]) -> pe.MapNode:
+    """Return a node, which now knows what a run takes in it: :func:`declare_run_memory` asks for that.
+
+    Graphs are made before the sizes of runs are known, and without them.
+
+    Parameters
+    ----------
+    node
+        A node with a run in every part.
+    needed
+        Gives the bytes that a part takes besides its libraries: the ``*_bytes`` beside the interface.
+    """
+    node.needed_of_run = needed
+    return node
+
+
 def run_memory(
+    workflow: pe.Workflow,
     runs: Sequence[RunRecord],
     *,
     field: SpatialImage | None = None,
     resolution: float | None = None,
     low_mem: bool = False,
 ) -> dict[str, float]:
-    """Return the GB that nodes of runs take, by the end of their names, for the largest run, from headers.
+    """Return the GB that the nodes of a graph that hold runs take, by name, for the largest run.
 
     Parameters
     ----------
+    workflow
+        The graph: :func:`bids_xai.workflows.samples.init_samples_wf`, or one that contains it.
     runs
-        The runs of a subject.
+        The runs of a subject; their headers are read.
     field
         Image whose field of view the runs are brought to; None: they keep their own.
     resolution
@@ -57,29 +65,12 @@ def run_memory(
     low_mem
         Resampled runs are held in files.
     """
-    largest: dict[str, float] = {}
-    for run in runs:
-        image = nb.load(run.bold)
-        native, n = float(np.prod(image.shape[:3])), run.n_volumes
-        voxel_mm3 = float(abs(np.linalg.det(image.affine[:3, :3])))
-        field_mm3 = native * voxel_mm3
-        if field is not None:
-            field_mm3 = float(np.prod(field.shape[:3]) * abs(np.linalg.det(field.affine[:3, :3])))
-        grid = field_mm3 / (voxel_mm3 if resolution is None else resolution**3)
-        whole, inside = 4 * n * grid, 4 * n * grid * _INSIDE
-        tile = _TILE_BYTES * n
-        of_run = {
-            "bold_wf.motion": 8 * native * _REALIGNED,
-            "bold_wf.resample": (0 if low_mem else whole / 2) + 8 * (grid + native) * _INTERPOLATED,
-            **dict.fromkeys(("bold_wf.confounds", "resample_wf.confounds"), 2 * inside + tile),
-            "samples_wf.extract": 1.2 * inside + whole / 8 + tile,
-            "grid_wf.downsample": whole + 8 * native * 4,
-            "grid_wf.fit": 2 * whole,
-            **dict.fromkeys(FSL_NODES, _FSL_COPIES * 4 * n * native),
-        }
-        for name, size in of_run.items():
-            largest[name] = max(largest.get(name, 0), (_LIBRARIES + size) / _GIGABYTE)
-    return largest
+    sizes = [_size(run, field, resolution, low_mem) for run in runs]
+    return {
+        name: (_LIBRARIES + max(node.needed_of_run(size) for size in sizes)) / _GIGABYTE
+        for name, node in _nodes_of_runs(workflow)
+        if sizes
+    }
 
 
 def declare_run_memory(
@@ -90,7 +81,7 @@ def declare_run_memory(
     resolution: float | None = None,
     low_mem: bool = False,
 ) -> None:
-    """Let the nodes of a graph that work on runs declare :func:`run_memory`, and hold runs in files.
+    """Let the nodes of a graph that hold runs declare :func:`run_memory`, and hold runs in files.
 
     Parameters
     ----------
@@ -103,16 +94,30 @@ def declare_run_memory(
     """
     try:
         field = None if template is None else nb.load(template)
-        gb = run_memory(runs, field=field, resolution=resolution, low_mem=low_mem)
+        gb = run_memory(workflow, runs, field=field, resolution=resolution, low_mem=low_mem)
     except (ImageFileError, OSError):
         # The node that reads the image says what is wrong with it.
         return
-    for name in workflow.list_node_names():
-        node = workflow.get_node(name)
-        if not isinstance(node, pe.MapNode):
-            continue
-        own = [size for end, size in gb.items() if name.endswith(end)]
-        if own:
-            node._mem_gb = max(own)
+    for name, node in _nodes_of_runs(workflow):
+        node._mem_gb = gb.get(name, node._mem_gb)
         if low_mem and "low_mem" in node.inputs.copyable_trait_names():
             node.inputs.low_mem = True
+
+
+def _nodes_of_runs(workflow: pe.Workflow) -> Iterator[tuple[str, pe.MapNode]]:
+    for name in workflow.list_node_names():
+        node = workflow.get_node(name)
+        if hasattr(node, "needed_of_run"):
+            yield name, node
+
+
+def _size(run: RunRecord, field: SpatialImage | None, resolution: float | None, low_mem: bool) -> RunSize:
+    image = nb.load(run.bold)
+    native, voxel_mm3 = float(np.prod(image.shape[:3])), _voxel_mm3(image)
+    field_mm3 = native * voxel_mm3 if field is None else float(np.prod(field.shape[:3])) * _voxel_mm3(field)
+    grid = field_mm3 / (voxel_mm3 if resolution is None else resolution**3)
+    return RunSize(native, grid, run.n_volumes, low_mem)
+
+
+def _voxel_mm3(image: SpatialImage) -> float:
+    return float(abs(np.linalg.det(image.affine[:3, :3])))

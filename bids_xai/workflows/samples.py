@@ -9,10 +9,11 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.interfaces.functional import CheckRuns
 from bids_xai.interfaces.images import DownsampleMask
-from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples
+from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples, samples_bytes
 from bids_xai.reports.html import listed, number
 from bids_xai.workflows import RAW_ENGINES
 from bids_xai.workflows.literate import value_of
+from bids_xai.workflows.memory import of_runs
 from bids_xai.workflows.preprocessing import init_preproc_wf
 
 _INPUTS = (
@@ -279,4 +280,4 @@ def _init_extract_node(
         node.inputs.window = tuple(window)
     if classes is not None:
         node.inputs.classes = {key: list(levels) for key, levels in classes.items()}
-    return node
+    return of_runs(node, samples_bytes)

@@ -31,6 +31,7 @@ from bids_xai.models.build import build_network
 from bids_xai.settings import Settings, resolve
 from bids_xai.workflows.base import init_single_subject_wf
 from bids_xai.workflows.memory import run_memory
+from bids_xai.workflows.samples import init_samples_wf
 from tests.datasets import make_anatomical_dataset
 
 PLENTY = Resources(2, 64.0)
@@ -102,21 +103,20 @@ def _runs(folder: Path, n_volumes: int) -> SubjectRecord:
 
 
 def test_long_runs_declare_more(tmp_path: Path) -> None:
-    few, many = (run_memory(_runs(tmp_path, n).runs) for n in (120, 1000))
+    graph = init_samples_wf(preproc="ants")
+    few, many = (run_memory(graph, _runs(tmp_path, n).runs) for n in (120, 1000))
     # Measured at 2 mm and 120 volumes, in GB.
     for node, peak in (
-        ("bold_wf.motion", 0.556),
-        ("bold_wf.resample", 0.524),
-        ("bold_wf.confounds", 0.355),
-        ("samples_wf.extract", 0.296),
+        ("preproc_wf.bold_wf.motion", 0.556),
+        ("preproc_wf.bold_wf.resample", 0.524),
+        ("preproc_wf.bold_wf.confounds", 0.355),
+        ("extract", 0.296),
     ):
         assert 0.8 < few[node] / peak < 2
-    assert many["samples_wf.extract"] > 2
-    assert (
-        many["bold_wf.resample"]
-        > 2
-        > run_memory(_runs(tmp_path, 1000).runs, low_mem=True)["bold_wf.resample"]
-    )
+    assert len(few) == 4
+    assert many["extract"] > 2
+    filed = run_memory(graph, _runs(tmp_path, 1000).runs, low_mem=True)
+    assert many["preproc_wf.bold_wf.resample"] > 2 > filed["preproc_wf.bold_wf.resample"]
 
 
 def test_runs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -124,20 +124,42 @@ def test_runs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     subjects = [_runs(tmp_path, 1000)]
     check_participants_memory(chosen, subjects, PLENTY)
     # A grid that stays takes no node that changes it.
-    assert run_memory(subjects[0].runs)["grid_wf.fit"] > 5
+    fitted = init_samples_wf(preproc="derivatives", shape=(97, 115, 97))
+    assert run_memory(fitted, subjects[0].runs)["preproc_wf.grid_wf.fit"] > 5
     check_participants_memory(chosen, subjects, Resources(2, 5.0))
-    with pytest.raises(InputError, match=r"(?s)A run of 1000 volumes needs .*--low-mem or a coarser"):
+    with pytest.raises(
+        InputError, match=r"(?s)A run of 1000 volumes needs .*\(samples_wf.extract\).*--low-mem or a coarser"
+    ):
         check_participants_memory(chosen, subjects, Resources(2, 1.0))
+    larger = settings(preprocessing={"preproc": "derivatives", "shape": (97, 115, 97)})
+    with pytest.raises(InputError, match=r"\(grid_wf.fit\), and there are 5\.0"):
+        check_participants_memory(larger, subjects, Resources(2, 5.0))
 
 
 def test_nodes_of_runs_are_told_so(tmp_path: Path) -> None:
     subject = _runs(tmp_path, 1000)
     subject.runs[0].events.touch()
     workflow = init_single_subject_wf(subject, tmp_path, preproc="none", resolution=4.0)
-    told = {name.rpartition(".")[2]: workflow.get_node(name).mem_gb for name in workflow.list_node_names()}
-    expected = run_memory(subject.runs, resolution=4.0)
-    assert told["extract"] == expected["samples_wf.extract"]
-    assert told["downsample"] == expected["grid_wf.downsample"] > 0.5
+    expected = run_memory(workflow, subject.runs, resolution=4.0)
+    assert list(expected) == ["samples_wf.extract", "samples_wf.preproc_wf.grid_wf.downsample"]
+    for name, gb in expected.items():
+        assert workflow.get_node(name).mem_gb == gb > 0.5
+
+
+def test_nodes_beside_runs_are_not_told_of_them(tmp_path: Path) -> None:
+    graph = init_samples_wf(
+        preproc="fsl", individual_mask=True, resolution=4.0, shape=(40, 40, 40), high_pass_sigma=55.0
+    )
+    found = run_memory(graph, _runs(tmp_path, 1000).runs)
+    of_fsl = {
+        "high_pass_wf": ("high_pass", "mean"),
+        "realign_wf": ("extract", "mcflirt", "mean", "reorient"),
+        "resample_wf": ("apply", "confounds", "grid_wf.downsample", "grid_wf.fit"),
+    }
+    of_engine = [f"preproc_wf.bold_wf.{part}.{node}" for part, nodes in of_fsl.items() for node in nodes]
+    assert sorted(found) == ["extract", *of_engine]
+    # The subject's brain is brought to the same grid by nodes of the same names.
+    assert graph.get_node("preproc_wf.own_grid_wf.fit").mem_gb == 1
 
 
 def test_fewer_weights_at_once_give_the_same_bits(design: Design) -> None:
