@@ -33,6 +33,7 @@ LOGGER = logging.getLogger("bids_xai")
 def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]:
     """Classify, explain and report; return what failed."""
     from bids_xai.workflows.base import init_group_wf
+    from bids_xai.workflows.memory import declare_memory
 
     settings = request.settings
     found = find_written(request, excluding=failed_subjects)
@@ -45,6 +46,7 @@ def run_group(request: Request, *, failed_subjects: list[str]) -> dict[str, str]
         provenance={**origin_of(request, found), "failed_subjects": failed_subjects},
         **group_settings(settings, memory),
     )
+    declare_memory(workflow, memory.size)
     n_folds = len(design.folds)
     progress = Progress("Group", repetitions(settings) * n_folds, "models", per_repetition=n_folds)
     return run_on_written(workflow, request, found, progress)
@@ -109,7 +111,7 @@ def group_settings(settings: Settings, memory: GroupMemory | None = None) -> dic
         "device": planned_device(execution),
         "omp_nthreads": execution.omp_nthreads,
         "low_mem": execution.low_mem,
-        **({} if memory is None else {"mem_gb": memory.gb, "weights_at_once": memory.weights_at_once}),
+        **({} if memory is None else {"weights_at_once": memory.weights_at_once}),
     }
 
 

@@ -30,7 +30,7 @@ from bids_xai.decoding.design import Design
 from bids_xai.decoding.network_design import network_design
 from bids_xai.decoding.partitions import validation_split
 from bids_xai.errors import InputError
-from bids_xai.execution.memory import networks_memory, refuse_excess
+from bids_xai.execution.memory import NetworksMemory, networks_memory, refuse_excess
 from bids_xai.execution.plugins import device_here, planned_device
 from bids_xai.execution.resources import Resources
 from bids_xai.images.grids import downsample
@@ -272,13 +272,13 @@ def check_networks_memory(
     InputError
         A node takes more than there is.
     """
-    gb = memory_of_networks(settings, design, volume_grid(settings, subjects, found)[0])
+    gb = memory_of_networks(settings, design, volume_grid(settings, subjects, found)[0]).gb
     what = f"{settings.decoding.model} with minibatches of {settings.decoding.batch_size}"
     refuse_excess(what, gb, available, ("a smaller --batch-size", "a coarser --resolution"))
 
 
-def memory_of_networks(settings: Settings, design: Design, shape: tuple[int, ...]) -> dict[str, float]:
-    """Return the GB that the nodes take, by name (:func:`bids_xai.execution.memory.networks_memory`)."""
+def memory_of_networks(settings: Settings, design: Design, shape: tuple[int, ...]) -> NetworksMemory:
+    """Return what the nodes take (:func:`bids_xai.execution.memory.networks_memory`)."""
     from bids_xai.models.build import build_network
 
     x, y, z = shape
@@ -331,7 +331,7 @@ def print_networks_plan(
     print_warnings(design, scheme_of(settings, design) if inference.n_permutations else None)
     print(f"Explanations: {', '.join(network.explain)}")
     print_atlases(settings, found)
-    gb = memory_of_networks(settings, design, shape)
+    gb = memory_of_networks(settings, design, shape).gb
     of_all = f"; {memory_gb:.1f} GB for all" if np.isfinite(memory_gb) else ""
     print(f"Memory of one process: about {gb['networks']:.1f} GB{of_all}")
     update = seconds_per_update(

@@ -14,6 +14,7 @@ from bids_xai.settings import Settings
 
 def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, str]:
     """Train, explain and report; return what failed."""
+    from bids_xai.workflows.memory import declare_memory
     from bids_xai.workflows.networks import init_network_wf
 
     settings = request.settings
@@ -24,8 +25,8 @@ def run_networks(request: Request, *, failed_subjects: list[str]) -> dict[str, s
         classes=design.classes,
         provenance={**origin_of(request, found), "failed_subjects": failed_subjects},
         **network_settings(settings),
-        mem_gb=memory_of_networks(settings, design, shape),
     )
+    declare_memory(workflow, memory_of_networks(settings, design, shape).size)
     participants = request.bids_dir / "participants.tsv"
     if participants.is_file():
         workflow.inputs.inputnode.participants = str(participants)

@@ -23,7 +23,7 @@ from nipype.interfaces.base import (
 from bids_xai.images import grids, masking
 from bids_xai.images.grids import image_like, voxel_sizes
 from bids_xai.images.motion import head_centre, motion_regressors, rigid_parameters
-from bids_xai.interfaces.memory import RunSize
+from bids_xai.interfaces.memory import LIBRARIES, RunSize
 from bids_xai.tables import write_frame
 
 # Share of what an analysis voxel averages that must have data.
@@ -192,7 +192,7 @@ class ReorientImage(SimpleInterface):
 
 def program_bytes(run: RunSize) -> float:
     """Count the run as it comes, as one of FSL's programs holds it, or :class:`ReorientImage`."""
-    return _COPIES * 4 * run.n_volumes * run.native
+    return LIBRARIES + _COPIES * 4 * run.n_volumes * run.native
 
 
 class MotionParameters(SimpleInterface):

@@ -26,7 +26,7 @@ from bids_xai.images.dvars import dvars
 from bids_xai.images.motion import estimate_motion, motion_regressors
 from bids_xai.images.resampling import resample_run
 from bids_xai.images.soundness import inspect_run, repaired
-from bids_xai.interfaces.memory import RunSize
+from bids_xai.interfaces.memory import LIBRARIES, RunSize
 from bids_xai.tables import read_frame, write_frame
 
 # Volumes that the estimation of motion holds (images.motion), and that one interpolation does.
@@ -109,7 +109,7 @@ class EstimateMotion(SimpleInterface):
 
 def motion_bytes(run: RunSize) -> float:
     """Count the volumes that :class:`EstimateMotion` holds."""
-    return 8 * run.native * _REALIGNED
+    return LIBRARIES + 8 * run.native * _REALIGNED
 
 
 class ResampleRun(SimpleInterface):
@@ -161,7 +161,7 @@ class ResampleRun(SimpleInterface):
 
 def resample_bytes(run: RunSize) -> float:
     """Count the run that :class:`ResampleRun` writes, and one interpolation."""
-    return (0 if run.low_mem else run.whole / 2) + 8 * (run.grid + run.native) * _INTERPOLATED
+    return LIBRARIES + (0 if run.low_mem else run.whole / 2) + 8 * (run.grid + run.native) * _INTERPOLATED
 
 
 class GatherConfounds(SimpleInterface):
@@ -191,4 +191,4 @@ class GatherConfounds(SimpleInterface):
 
 def confounds_bytes(run: RunSize) -> float:
     """Count the time courses of :class:`GatherConfounds`, and a tile of them."""
-    return 2 * run.inside + run.tile
+    return LIBRARIES + 2 * run.inside + run.tile

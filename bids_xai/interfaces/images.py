@@ -17,7 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_xai.images import grids, masking
-from bids_xai.interfaces.memory import RunSize
+from bids_xai.interfaces.memory import LIBRARIES, RunSize
 
 
 class _ResolutionInputSpec(BaseInterfaceInputSpec):
@@ -43,7 +43,7 @@ class DownsampleImage(SimpleInterface):
 
 def downsample_bytes(run: RunSize) -> float:
     """Count the run on the coarse grid that :class:`DownsampleImage` makes, and some volumes as they come."""
-    return run.whole + 8 * run.native * 4
+    return LIBRARIES + run.whole + 8 * run.native * 4
 
 
 class ComputeMask(SimpleInterface):
@@ -107,7 +107,7 @@ class FitShape(SimpleInterface):
 
 def fit_bytes(run: RunSize) -> float:
     """Count the run before and after :class:`FitShape`."""
-    return 2 * run.whole
+    return LIBRARIES + 2 * run.whole
 
 
 def save_image(image: Any, folder: str, name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Bytes of interpreter, nipype and the libraries that a node of runs loads.
+LIBRARIES = 0.2 * 2**30
 # Of the voxels of a grid; brain masks with their margin are smaller.
 _INSIDE = 0.3
 # Copies of a tile of 8192 voxels while it is cleaned (images.cleaning, images.dvars).

@@ -36,7 +36,7 @@ from bids_xai.images.brain import scale_intensities
 from bids_xai.images.cleaning import clean_run, count_cosines
 from bids_xai.images.grids import image_like
 from bids_xai.images.windows import take_samples
-from bids_xai.interfaces.memory import RunSize
+from bids_xai.interfaces.memory import LIBRARIES, RunSize
 from bids_xai.tables import write_frame
 
 
@@ -180,7 +180,7 @@ class ExtractSamples(SimpleInterface):
 
 def samples_bytes(run: RunSize) -> float:
     """Count the time courses that :class:`ExtractSamples` cleans, its samples, and a tile."""
-    return 1.2 * run.inside + run.whole / 8 + run.tile
+    return LIBRARIES + 1.2 * run.inside + run.whole / 8 + run.tile
 
 
 def _events_without_samples(found: RunSamples) -> list[str]:

@@ -29,7 +29,7 @@ from bids_xai.workflows.fsl_anatomical import degrees_text, init_quality_node, m
 from bids_xai.workflows.functional import init_confounds_node, init_reference_quality_node
 from bids_xai.workflows.grid import init_grid_wf, set_grid
 from bids_xai.workflows.literate import value_of
-from bids_xai.workflows.memory import of_runs
+from bids_xai.workflows.memory import with_memory
 from bids_xai.workflows.raw import BOLD
 
 # A run of 300 volumes at 2 mm takes 1.1 GB as float32, and FLIRT holds what it reads and what it writes.
@@ -295,7 +295,7 @@ def init_fsl_realign_wf(*, name: str = "realign_wf") -> pe.Workflow:
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=["bold"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    reorient = of_runs(
+    reorient = with_memory(
         pe.MapNode(ReorientImage(), iterfield=["in_file"], name="reorient", mem_gb=RUN_GB), program_bytes
     )
     mcflirt = _map_runs(MCFLIRT(save_mats=True), ["in_file"], "mcflirt")
@@ -386,4 +386,4 @@ def init_fsl_high_pass_wf(*, sigma: float, name: str = "high_pass_wf") -> pe.Wor
 
 def _map_runs(interface: Any, iterfield: list[str], name: str) -> pe.MapNode:
     """Return a node that runs one FSL program on each of the runs."""
-    return of_runs(map_fsl(interface, iterfield, name, RUN_GB), program_bytes)
+    return with_memory(map_fsl(interface, iterfield, name, RUN_GB), program_bytes)

@@ -16,7 +16,7 @@ from bids_xai.interfaces.functional import (
 )
 from bids_xai.interfaces.quality import ReferenceQuality
 from bids_xai.workflows.anatomical import init_coregistration_wf
-from bids_xai.workflows.memory import of_runs
+from bids_xai.workflows.memory import with_memory
 
 RUN_GB = 2.0
 
@@ -88,7 +88,7 @@ def init_bold_wf(
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=inputs), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    motion = of_runs(
+    motion = with_memory(
         pe.MapNode(EstimateMotion(), iterfield=["in_file"], name="motion", mem_gb=RUN_GB), motion_bytes
     )
     reference_quality = init_reference_quality_node()
@@ -109,7 +109,7 @@ def init_bold_wf(
         name="compose",
         mem_gb=1,
     )
-    resample = of_runs(
+    resample = with_memory(
         pe.MapNode(
             ResampleRun(), iterfield=["in_file", "in_matrices", "in_field"], name="resample", mem_gb=RUN_GB
         ),
@@ -160,7 +160,7 @@ def init_confounds_node(mem_gb: float) -> pe.MapNode:
     node = pe.MapNode(
         GatherConfounds(), iterfield=["in_file", "in_mask", "in_parameters"], name="confounds", mem_gb=mem_gb
     )
-    return of_runs(node, confounds_bytes)
+    return with_memory(node, confounds_bytes)
 
 
 def init_reference_quality_node() -> pe.MapNode:

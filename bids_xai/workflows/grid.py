@@ -8,7 +8,7 @@ from nipype.pipeline import engine as pe
 from bids_xai.interfaces.images import DownsampleImage, DownsampleMask, FitShape, downsample_bytes, fit_bytes
 from bids_xai.reports.html import number
 from bids_xai.workflows.literate import value_of
-from bids_xai.workflows.memory import of_runs
+from bids_xai.workflows.memory import with_memory
 
 
 def init_grid_wf(
@@ -28,7 +28,7 @@ def init_grid_wf(
     shape
         Voxels of the result, padded or cropped around the centre; None keeps what there is.
     runs
-        The images are 4-D runs (:func:`bids_xai.workflows.memory.of_runs`).
+        The images are 4-D runs (:func:`bids_xai.workflows.memory.with_memory`).
     mem_gb
         Memory that an image takes.
     name
@@ -60,13 +60,13 @@ def init_grid_wf(
             DownsampleImage(resolution=resolution), iterfield=["in_file"], name="downsample", mem_gb=mem_gb
         )
         if runs:
-            of_runs(downsample, downsample_bytes)
+            with_memory(downsample, downsample_bytes)
         workflow.connect(*images, downsample, "in_file")
         images = (downsample, "out_file")
     if shape is not None:
         fit = pe.MapNode(FitShape(shape=tuple(shape)), iterfield=["in_file"], name="fit", mem_gb=mem_gb)
         if runs:
-            of_runs(fit, fit_bytes)
+            with_memory(fit, fit_bytes)
         fit_mask = pe.Node(FitShape(shape=tuple(shape)), name="fit_mask")
         workflow.connect(*images, fit, "in_file")
         workflow.connect(*mask, fit_mask, "in_file")

@@ -10,11 +10,12 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.attribution import SHARE
+from bids_xai.inference.memory import collect_bytes, results_bytes
 from bids_xai.interfaces.collect import CollectSamples
 from bids_xai.interfaces.maps import RegionTable
 from bids_xai.interfaces.outputs import WriteGroup
 from bids_xai.workflows.inference import init_inference_wf
-from bids_xai.workflows.memory import Memory, memory_of
+from bids_xai.workflows.memory import with_memory
 
 
 def init_group_wf(
@@ -45,7 +46,7 @@ def init_group_wf(
     chunk_size: int = 10,
     device: str = "cpu",
     omp_nthreads: int = 1,
-    mem_gb: Memory = 2.0,
+    mem_gb: float = 2.0,
     weights_at_once: int | None = None,
     low_mem: bool = False,
     provenance: Mapping[str, Any] | None = None,
@@ -105,8 +106,8 @@ def init_group_wf(
     omp_nthreads
         Threads of one chunk.
     mem_gb
-        Memory of a node, or by name: ``collect``, ``write`` and those of
-        :func:`bids_xai.workflows.inference.init_inference_wf`.
+        Memory of a node, until the size of the data is known
+        (:func:`bids_xai.workflows.memory.declare_memory`).
     weights_at_once, low_mem
         How much a chunk and the summary hold in memory (same function).
     provenance
@@ -141,8 +142,9 @@ def init_group_wf(
     collect = pe.Node(
         CollectSamples(classes=list(classes), random_seed=random_seed),
         name="collect",
-        mem_gb=memory_of(mem_gb, "collect"),
+        mem_gb=mem_gb,
     )
+    with_memory(collect, collect_bytes)
     split = {"cv": cv, "n_folds": n_folds, "n_repeats": n_repeats}
     collect.inputs.trait_set(**{name: value for name, value in split.items() if value is not None})
     if permute is not None:
@@ -179,7 +181,7 @@ def init_group_wf(
         (collect, inference, [("out_data", "inputnode.data"), ("out_gram", "inputnode.gram"),
                               ("out_design", "inputnode.design"), ("permute", "inputnode.permute")]),
     ])  # fmt: skip
-    write = pe.Node(WriteGroup(), name="write", mem_gb=memory_of(mem_gb, "write"))
+    write = with_memory(pe.Node(WriteGroup(), name="write", mem_gb=mem_gb), results_bytes)
     _connect_outputs(workflow, inputnode, outputnode, collect, inference, write, list(atlas))
     write.inputs.map_scale = map_scale
     origin = dict(provenance or {})
@@ -209,6 +211,7 @@ def _connect_outputs(
     ])  # fmt: skip
     if atlases:
         regions = pe.MapNode(RegionTable(), iterfield=["atlas"], name="regions", mem_gb=write.mem_gb)
+        with_memory(regions, results_bytes)
         regions.inputs.atlas = atlases
         workflow.connect([
             (collect, regions, [("out_mask", "in_mask"), ("out_design", "in_design")]),

@@ -10,9 +10,10 @@ from nipype.pipeline import engine as pe
 
 from bids_xai.attribution import SHARE
 from bids_xai.attribution.runs import WEIGHTS_AT_ONCE
+from bids_xai.inference.memory import chunk_bytes, summary_bytes, thresholds_bytes, univariate_bytes
 from bids_xai.interfaces.chunks import MergeNull, MergeRuns, OpenLedger, RunChunk, StopPermuting
 from bids_xai.interfaces.maps import Summarize, UnivariateMaps
-from bids_xai.workflows.memory import Memory, memory_of
+from bids_xai.workflows.memory import with_memory
 
 # A node has files of its own: more repetitions than this many chunks hold make larger chunks.
 _MOST_CHUNKS = 200
@@ -44,7 +45,7 @@ def init_inference_wf(
     chunk_size: int = 10,
     device: str = "cpu",
     omp_nthreads: int = 1,
-    mem_gb: Memory = 2.0,
+    mem_gb: float = 2.0,
     weights_at_once: int | None = None,
     low_mem: bool = False,
     name: str = "inference_wf",
@@ -92,7 +93,8 @@ def init_inference_wf(
     omp_nthreads
         Threads of one chunk.
     mem_gb
-        Memory of a node, or by name: ``chunks``, ``univariate``, ``thresholds``, ``summarize``.
+        Memory of a node, until the size of the data is known
+        (:func:`bids_xai.workflows.memory.declare_memory`).
     weights_at_once
         Weights that a chunk holds in memory (:func:`bids_xai.attribution.runs.run_repetitions`).
     low_mem
@@ -139,7 +141,7 @@ def init_inference_wf(
         "use_gpu": device == "cuda",
         "weights_at_once": WEIGHTS_AT_ONCE if weights_at_once is None else weights_at_once,
     }
-    univariate = pe.Node(UnivariateMaps(), name="univariate", mem_gb=memory_of(mem_gb, "univariate"))
+    univariate = with_memory(pe.Node(UnivariateMaps(), name="univariate", mem_gb=mem_gb), univariate_bytes)
     summarize = pe.Node(
         Summarize(
             model=model,
@@ -153,13 +155,13 @@ def init_inference_wf(
             low_mem=low_mem,
         ),
         name="summarize",
-        mem_gb=memory_of(mem_gb, "summarize"),
+        mem_gb=mem_gb,
     )
-    thresholds = pe.Node(
-        MergeNull(alpha=list(alpha)), name="thresholds", mem_gb=memory_of(mem_gb, "thresholds")
+    with_memory(summarize, summary_bytes)
+    thresholds = with_memory(
+        pe.Node(MergeNull(alpha=list(alpha)), name="thresholds", mem_gb=mem_gb), thresholds_bytes
     )
-    chunk_gb = memory_of(mem_gb, "chunks")
-    ledger, chunks = _init_stage("null", n_permutations, chunk_size, chunk_settings, chunk_gb)
+    ledger, chunks = _init_stage("null", n_permutations, chunk_size, chunk_settings, mem_gb)
     workflow.connect([
         (inputnode, ledger, _SAMPLES),
         (ledger, thresholds, [("out_ledger", "in_ledger")]),
@@ -179,13 +181,13 @@ def init_inference_wf(
         ])  # fmt: skip
     else:
         summarize.inputs.stop_after_exceedances = stop_after_exceedances
-        _, scores = _init_stage("real", n_runs, chunk_size, {**chunk_settings, "importance": []}, chunk_gb)
+        _, scores = _init_stage("real", n_runs, chunk_size, {**chunk_settings, "importance": []}, mem_gb)
         last = _connect_rounds(workflow, ledger, chunks, scores.clone("scores"), stop_after_exceedances)
         workflow.connect([(last, thresholds, [("out_file", "in_files")])])
     for stage, n in (("real", n_runs), ("null2", n_null)):
         if not n:
             continue
-        ledger, chunks = _init_stage(stage, n, chunk_size, chunk_settings, chunk_gb)
+        ledger, chunks = _init_stage(stage, n, chunk_size, chunk_settings, mem_gb)
         merge = pe.Node(MergeRuns(), name=f"merge_{stage}")
         workflow.connect([
             (inputnode, ledger, _SAMPLES),
@@ -217,7 +219,7 @@ def _init_stage(
     )
     chunks.inputs.start = list(range(0, n, size))
     chunks.inputs.stop = [min(start + size, n) for start in chunks.inputs.start]
-    return ledger, chunks
+    return ledger, with_memory(chunks, chunk_bytes)
 
 
 def _connect_rounds(

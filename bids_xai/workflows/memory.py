@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -14,32 +15,31 @@ from nipype.pipeline import engine as pe
 from bids_xai.bids.records import RunRecord
 from bids_xai.interfaces.memory import RunSize
 
-# One number for all nodes, or one for each by name.
-Memory = float | Mapping[str, float]
-
 _GIGABYTE = 2**30
-_LIBRARIES = 0.2 * _GIGABYTE
 
 
-def memory_of(mem_gb: Memory, node: str) -> float:
-    """Return the GB of a node."""
-    return mem_gb[node] if isinstance(mem_gb, Mapping) else float(mem_gb)
+def with_memory(node: pe.Node, needed: Callable[[Any], float]) -> pe.Node:
+    """Return a node, which now knows what it takes: :func:`declare_memory` asks for that.
 
-
-def of_runs(node: pe.MapNode, needed: Callable[[RunSize], float]) -> pe.MapNode:
-    """Return a node, which now knows what a run takes in it: :func:`declare_run_memory` asks for that.
-
-    Graphs are made before the sizes of runs are known, and without them.
+    Graphs are made before the sizes of data are known, and without them.
 
     Parameters
     ----------
     node
-        A node with a run in every part.
+        The node; of a MapNode it is a part that takes so much.
     needed
-        Gives the bytes that a part takes besides its libraries: the ``*_bytes`` beside the interface.
+        Gives the bytes of its process from a size: of a run (:class:`bids_xai.interfaces.memory.RunSize`), of
+        the group level (:class:`bids_xai.inference.memory.GroupSize`) or of networks
+        (:class:`bids_xai.decoding.network_memory.NetworkSize`). All nodes of a graph take the same kind.
     """
-    node.needed_of_run = needed
+    node.needed_bytes = needed
     return node
+
+
+def declare_memory(workflow: pe.Workflow, size: Any) -> None:
+    """Let the nodes of a graph that know what they take declare it for a size (:func:`with_memory`)."""
+    for _, node in _nodes(workflow):
+        node._mem_gb = node.needed_bytes(size) / _GIGABYTE
 
 
 def run_memory(
@@ -67,8 +67,8 @@ def run_memory(
     """
     sizes = [_size(run, field, resolution, low_mem) for run in runs]
     return {
-        name: (_LIBRARIES + max(node.needed_of_run(size) for size in sizes)) / _GIGABYTE
-        for name, node in _nodes_of_runs(workflow)
+        name: max(node.needed_bytes(size) for size in sizes) / _GIGABYTE
+        for name, node in _nodes(workflow)
         if sizes
     }
 
@@ -98,16 +98,16 @@ def declare_run_memory(
     except (ImageFileError, OSError):
         # The node that reads the image says what is wrong with it.
         return
-    for name, node in _nodes_of_runs(workflow):
+    for name, node in _nodes(workflow):
         node._mem_gb = gb.get(name, node._mem_gb)
         if low_mem and "low_mem" in node.inputs.copyable_trait_names():
             node.inputs.low_mem = True
 
 
-def _nodes_of_runs(workflow: pe.Workflow) -> Iterator[tuple[str, pe.MapNode]]:
+def _nodes(workflow: pe.Workflow) -> Iterator[tuple[str, pe.Node]]:
     for name in workflow.list_node_names():
         node = workflow.get_node(name)
-        if hasattr(node, "needed_of_run"):
+        if hasattr(node, "needed_bytes"):
             yield name, node
 
 

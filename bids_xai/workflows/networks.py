@@ -10,6 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_xai.attribution import SHARE, shown_as
+from bids_xai.decoding.network_memory import maps_bytes, training_bytes, volumes_bytes
 from bids_xai.interfaces.explanations import ExplainFold, ExplainPermutation
 from bids_xai.interfaces.heatmap_regions import HeatmapRegions
 from bids_xai.interfaces.heatmap_results import SummarizeHeatmaps
@@ -18,7 +19,7 @@ from bids_xai.interfaces.network_outputs import WriteNetworks
 from bids_xai.interfaces.network_results import ScoreNetworks
 from bids_xai.interfaces.networks import CollectVolumes, TrainNetwork
 from bids_xai.interfaces.trust import TrustNetwork
-from bids_xai.workflows.memory import Memory, memory_of
+from bids_xai.workflows.memory import with_memory
 
 
 def init_network_wf(
@@ -63,7 +64,7 @@ def init_network_wf(
     random_seed: int = 0,
     device: str = "cpu",
     omp_nthreads: int = 1,
-    mem_gb: Memory = 2.0,
+    mem_gb: float = 2.0,
     provenance: Mapping[str, Any] | None = None,
     name: str = "network_wf",
 ) -> pe.Workflow:
@@ -139,7 +140,8 @@ def init_network_wf(
     omp_nthreads
         Threads of one training.
     mem_gb
-        Memory of a node, or by name: ``collect``, ``networks`` (each that runs one), ``heatmaps``.
+        Memory of a node, until the size of the data is known
+        (:func:`bids_xai.workflows.memory.declare_memory`).
     provenance
         What the report says of the origin of the samples: name of the dataset, all settings.
     name
@@ -197,8 +199,9 @@ def init_network_wf(
             ),
         ),
         name="collect",
-        mem_gb=memory_of(mem_gb, "collect"),
+        mem_gb=mem_gb,
     )
+    with_memory(collect, volumes_bytes)
     workflow.connect([
         (inputnode, collect, [("samples", "in_samples"), ("rows", "in_rows"), ("masks", "in_masks"),
                               ("participants", "in_participants")]),
@@ -222,7 +225,7 @@ def init_network_wf(
         **({"atlas": atlas[0]} if atlas else {}),
     }
     values = {"map_values": map_values, "shown_values": shown_as(map_values, shown_values)}
-    nodes = {"mem_gb": memory_of(mem_gb, "networks"), "n_procs": omp_nthreads}
+    nodes = {"mem_gb": mem_gb, "n_procs": omp_nthreads}
     summaries = {
         "scores": pe.Node(ScoreNetworks(baseline=list(baseline), random_seed=random_seed), name="scores"),
         "heatmaps": pe.Node(
@@ -239,9 +242,10 @@ def init_network_wf(
                 ),
             ),
             name="heatmaps",
-            mem_gb=memory_of(mem_gb, "heatmaps"),
+            mem_gb=mem_gb,
         ),
     }
+    with_memory(summaries["heatmaps"], maps_bytes)
     write = _init_write_node(
         workflow, inputnode, collect, summaries, explain_start=explain_start, explain_class=explain_class
     )
@@ -257,6 +261,7 @@ def init_network_wf(
         node = pe.Node(
             TrustNetwork(**explain_settings, **running, random_seed=random_seed), name="trust", **nodes
         )
+        with_memory(node, training_bytes)
         _connect_explain(workflow, collect, real, node)
         workflow.connect(node, "out_tables", write, "in_trust")
     if visualise:
@@ -265,6 +270,7 @@ def init_network_wf(
             name="visualise",
             **nodes,
         )
+        with_memory(node, training_bytes)
         workflow.connect([
             (collect, node, [("out_mask", "in_mask")]),
             (real, node, [("out_checkpoint", "in_checkpoints")]),
@@ -272,6 +278,7 @@ def init_network_wf(
         ])  # fmt: skip
     if similarity:
         node = pe.Node(CompareClasses(**running, random_seed=random_seed), name="similarity", **nodes)
+        with_memory(node, training_bytes)
         workflow.connect([
             (collect, node, [("out_data", "in_data"), ("out_mask", "in_mask"), ("out_design", "in_design")]),
             (real, node, [("out_checkpoint", "in_checkpoints")]),
@@ -368,6 +375,7 @@ def _connect_stage(
         name=f"train{suffix}",
         **nodes,
     )
+    with_memory(train, training_bytes)
     workflow.connect([
         (collect, train, [("out_data", "in_data"), ("out_rows", "in_rows"), ("out_mask", "in_mask"),
                           ("out_design", "in_design"), ("permute", "permute"), (f"out_{stage}", "unit")]),
@@ -389,6 +397,7 @@ def _connect_stage(
             ExplainPermutation(**explain_settings, **running), iterfield=["run"], name="explain_null", **nodes
         )
         explain.inputs.run = list(range(n_permutations))
+    with_memory(explain, training_bytes)
     _connect_explain(workflow, collect, train, explain)
     workflow.connect(explain, "out_file", summaries["heatmaps"], f"in_{stage}")
     return train

@@ -13,7 +13,7 @@ from bids_xai.interfaces.samples import ExtractAnatomicalSample, ExtractSamples,
 from bids_xai.reports.html import listed, number
 from bids_xai.workflows import RAW_ENGINES
 from bids_xai.workflows.literate import value_of
-from bids_xai.workflows.memory import of_runs
+from bids_xai.workflows.memory import with_memory
 from bids_xai.workflows.preprocessing import init_preproc_wf
 
 _INPUTS = (
@@ -280,4 +280,4 @@ def _init_extract_node(
         node.inputs.window = tuple(window)
     if classes is not None:
         node.inputs.classes = {key: list(levels) for key, levels in classes.items()}
-    return of_runs(node, samples_bytes)
+    return with_memory(node, samples_bytes)

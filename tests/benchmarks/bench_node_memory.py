@@ -48,6 +48,7 @@ def measure(n_voxels: int, arguments: argparse.Namespace) -> tuple[dict[str, flo
     from bids_xai.cli.groups import group_settings
     from bids_xai.settings import resolve
     from bids_xai.workflows.base import init_group_wf
+    from bids_xai.workflows.memory import declare_memory
 
     settings = resolve(
         {
@@ -63,7 +64,9 @@ def measure(n_voxels: int, arguments: argparse.Namespace) -> tuple[dict[str, flo
     )
     with tempfile.TemporaryDirectory() as name:
         samples, rows, mask = make_samples(Path(name), n_voxels, arguments.subjects, arguments.classes)
-        workflow = init_group_wf(**group_settings(settings, plan_of(settings, rows, n_voxels)))
+        memory = plan_of(settings, rows, n_voxels)
+        workflow = init_group_wf(**group_settings(settings, memory))
+        declare_memory(workflow, memory.size)
         workflow.base_dir = name
         workflow.inputs.inputnode.trait_set(samples=samples, rows=rows, masks=[mask] * len(samples))
         plugin = PeakPlugin()

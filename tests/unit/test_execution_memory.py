@@ -13,6 +13,8 @@ import pytest
 from bids_xai.attribution.runs import run_repetitions
 from bids_xai.bids.query import query
 from bids_xai.bids.records import RunRecord, SubjectRecord
+from bids_xai.cli.groups import group_settings
+from bids_xai.cli.networks import network_settings
 from bids_xai.cli.participants import check_participants_memory
 from bids_xai.cli.plan import plan_group, print_plan
 from bids_xai.cli.run import main
@@ -29,8 +31,9 @@ from bids_xai.inference.thresholds import p_map
 from bids_xai.interfaces.functional import ResampleRun
 from bids_xai.models.build import build_network
 from bids_xai.settings import Settings, resolve
-from bids_xai.workflows.base import init_single_subject_wf
-from bids_xai.workflows.memory import run_memory
+from bids_xai.workflows.base import init_group_wf, init_single_subject_wf
+from bids_xai.workflows.memory import declare_memory, run_memory
+from bids_xai.workflows.networks import init_network_wf
 from bids_xai.workflows.samples import init_samples_wf
 from tests.datasets import make_anatomical_dataset
 
@@ -84,10 +87,44 @@ def test_networks_take_what_their_layers_put_out() -> None:
     net = build_network("boehle2019", (96, 114, 96), 2)
     small = settings(decoding={"model": "boehle2019", "batch_size": 4})
     large = settings(decoding={"model": "boehle2019", "batch_size": 8})
-    gb = [networks_memory(one, net, 20, (96, 114, 96), "cpu")["networks"] for one in (small, large)]
+    gb = [networks_memory(one, net, 20, (96, 114, 96), "cpu").gb["networks"] for one in (small, large)]
     # Measured: a peak of 1.04 GB with minibatches of 4.
     assert 0.8 < gb[0] / 1.04 < 2
     assert gb[1] - gb[0] > 0.5
+
+
+def test_nodes_of_the_group_level_declare_what_the_plan_counts(design: Design) -> None:
+    chosen = settings(inference={"stop_after_exceedances": 10, "atlas": ("an atlas",)})
+    memory = group_memory(chosen, design, 100_000, PLENTY)
+    workflow = init_group_wf(**group_settings(chosen, memory))
+    declare_memory(workflow, memory.size)
+    chunks = ["scores", "real", "null2", *(f"null_{number}" for number in range(10))]
+    names = {"collect": "collect", "write": "write", "regions": "write"}
+    names |= {f"inference_wf.{name}": name for name in ("univariate", "thresholds", "summarize")}
+    names |= {f"inference_wf.{name}": "chunks" for name in chunks}
+    told = {name: workflow.get_node(name).mem_gb for name in names}
+    assert told == {name: memory.gb[counted] for name, counted in names.items()}
+    # Others keep nipype's own: none of them holds data.
+    assert {workflow.get_node(name).mem_gb for name in workflow.list_node_names() if name not in names} == {
+        0.2
+    }
+
+
+def test_nodes_of_networks_declare_what_the_plan_counts() -> None:
+    chosen = settings(
+        decoding={"model": "boehle2019"},
+        network={"similarity": True, "visualise": ("conv1:0",)},
+        inference={"n_permutations": 9},
+    )
+    net = build_network("boehle2019", (96, 114, 96), 2)
+    memory = networks_memory(chosen, net, 20, (96, 114, 96), "cpu")
+    workflow = init_network_wf(**network_settings(chosen))
+    declare_memory(workflow, memory.size)
+    running = ("train", "train_null", "explain", "explain_null", "trust", "visualise", "similarity")
+    names = {**dict.fromkeys(running, "networks"), "collect": "collect", "heatmaps": "heatmaps"}
+    told = {name: workflow.get_node(name).mem_gb for name in names}
+    assert told == {name: memory.gb[counted] for name, counted in names.items()}
+    assert memory.gb["networks"] > memory.gb["collect"] > 0.35
 
 
 def _runs(folder: Path, n_volumes: int) -> SubjectRecord:
