@@ -21,7 +21,7 @@ from bids_xai.reports.group import group_page
 from bids_xai.reports.methods_text import citation_keys, methods_paragraphs
 from bids_xai.reports.results import Results, load_results
 from tests.datasets import QUICK, make_anatomical_dataset, make_dataset, write_mask
-from tests.unit.test_workflows_fsl import put_stand_ins
+from tests.fsl_programs import put_on_path
 from tests.written import COMMON, MANIFEST, NETWORKS, SETTINGS, SOFTMAX
 
 # The first test waits for all runs.
@@ -108,7 +108,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "--baseline", "logistic-regression", "--max-epochs", "2",
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        log = put_stand_ins(folder / "stand-ins", patch)
+        log = put_on_path(folder / "stand-ins", patch)
         found["fsl"] = _run(
             _brains(network.rename(folder / "fsl")), *T1W, *SHORT, "--preproc", "fsl", "--template", template
         )

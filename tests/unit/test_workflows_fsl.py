@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ from bids_xai.workflows.fsl import FSL_PROGRAMS, check_fsl, fsl_version, init_fs
 from bids_xai.workflows.literate import describe
 from bids_xai.workflows.preprocessing import init_preproc_wf
 from bids_xai.workflows.raw import BOLD, FLAIR, T1W
+from tests.fsl_programs import PROGRAMS, UNALIGNED, put_on_path
 from tests.heads import CENTRE, SmoothHead, centred_affine
 
 MODALITIES = ("bold", "T1w", "FLAIR")
@@ -51,86 +51,11 @@ MADE = {
     "T1w": ("images", "mask", *T1W),
     "FLAIR": ("images", "mask", *T1W, *FLAIR),
 }
-UNALIGNED = 500.0
-
-# Stands for every program: notes its command and writes files like the real one's, from tiny images. What it
-# registers looks like the reference, unless it is too bright.
-STAND_IN = """#!{python}
-import os, sys
-from pathlib import Path
-import nibabel as nb
-import numpy as np
-
-program, words = Path(sys.argv[0]).name, sys.argv[1:]
-with open({log!r}, "a") as log:
-    note = " ".join([program, *(word if word[:1] == "-" else os.path.basename(word) for word in words)])
-    log.write(os.environ.get("FSLOUTPUTTYPE", "") + "|" + note + "\\n")
-after = dict(zip(words, words[1:]))
-
-def save(data, like, path):
-    nb.save(nb.Nifti1Image(np.asarray(data, np.float32), like.affine), path)
-
-if program == "mcflirt":
-    img = nb.load(after["-in"])
-    # As the real one: the type that it reads, without scaling.
-    data = np.asarray(img.dataobj).astype(img.get_data_dtype())
-    nb.save(nb.Nifti1Image(data, img.affine), after["-out"])
-    n = img.shape[3]
-    os.mkdir(after["-out"] + ".mat")
-    for t in range(n):
-        matrix = np.eye(4)
-        matrix[0, 3] = t
-        np.savetxt(after["-out"] + f".mat/MAT_{{t:04d}}", matrix, fmt="%g")
-elif program == "bet":
-    img = nb.load(words[0])
-    save(img.dataobj, img, words[1])
-    save(np.asarray(img.dataobj) > 0, img, words[1].replace(".nii.gz", "_mask.nii.gz"))
-elif program == "fslmaths":
-    img = nb.load(words[0])
-    data = np.asarray(img.dataobj)
-    if "-mas" in words:
-        mask = np.asarray(nb.load(after["-mas"]).dataobj) > 0
-        data = data * (mask if data.ndim == 3 else mask[..., None])
-    save(data.mean(axis=3) if "-Tmean" in words else data, img, words[-1])
-elif program == "flirt":
-    img, ref = nb.load(after["-in"]), nb.load(after["-ref"])
-    value = np.asarray(img.dataobj).max()
-    if "-applyxfm" in words or value >= {unaligned}:
-        save(np.full(ref.shape + img.shape[3:], value), ref, after["-out"])
-    else:
-        save(np.asarray(ref.dataobj) * (value / np.asarray(ref.dataobj).max()), ref, after["-out"])
-    np.savetxt(after["-omat"], np.loadtxt(after["-init"]) if "-init" in after else np.eye(4))
-elif program == "convert_xfm":
-    last = np.loadtxt(words[-1])
-    result = np.linalg.inv(last) if "-inverse" in words else np.loadtxt(words[-2]) @ last
-    np.savetxt(after["-omat"], result)
-elif program == "robustfov":
-    img = nb.load(after["-i"])
-    save(img.dataobj, img, after["-r"])
-    np.savetxt(after["-m"], np.eye(4))
-elif program == "N4BiasFieldCorrection":
-    img = nb.load(after["--input-image"])
-    save(img.dataobj, img, after["--output"])
-"""
-
-
-def put_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put stand-ins for all programs on PATH and return the file that they note their commands in."""
-    folder, log = tmp_path / "fsl" / "bin", tmp_path / "commands.txt"
-    folder.mkdir(parents=True)
-    for program in {*sum(FSL_PROGRAMS.values(), ()), "N4BiasFieldCorrection"}:
-        path = folder / program
-        path.write_text(STAND_IN.format(python=sys.executable, log=str(log), unaligned=UNALIGNED))
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setenv("FSLDIR", str(folder.parent))
-    monkeypatch.setenv("FSLOUTPUTTYPE", "NIFTI")
-    return log
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return put_stand_ins(tmp_path, monkeypatch)
+    return put_on_path(tmp_path, monkeypatch)
 
 
 def _image(path: Path, shape: tuple[int, ...], voxel_mm: float = 1.0, value: float = 1.0) -> str:
@@ -350,6 +275,7 @@ def test_every_graph_connects_and_calls_only_the_programs_it_declares(
     nodes = generate_expanded_graph(workflow._create_flat_graph()).nodes()
     programs = {node.interface._cmd for node in nodes if hasattr(node.interface, "_cmd")}
     assert programs - {"N4BiasFieldCorrection"} == set(FSL_PROGRAMS[modality])
+    assert programs <= {*PROGRAMS}
     kinds = {
         node.interface.inputs.output_type for node in nodes if hasattr(node.interface.inputs, "output_type")
     }
