@@ -126,7 +126,8 @@ def flair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MOVED = rigid_matrix(np.array([5.0, -4.0, 3.0, 0.06, -0.05, 0.08]), np.zeros(3))
 
 
-@pytest.mark.parametrize("modality", ["FLAIR", pytest.param("T2w", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("modality", ["FLAIR", "T2w"])
 def test_other_contrasts_go_through_their_t1w_in_one_interpolation(
     flair: Path, tmp_path: Path, modality: str
 ) -> None:

@@ -190,7 +190,10 @@ def test_an_effect_that_is_found_takes_all_permutations(samples: dict[str, str],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plugin", "n_procs"), [("Linear", 1), ("MultiProc", 1), ("MultiProc", 2)])
+@pytest.mark.parametrize(
+    ("plugin", "n_procs"),
+    [("Linear", 1), pytest.param("MultiProc", 1, marks=pytest.mark.long), ("MultiProc", 2)],
+)
 def test_progress_counts_every_model_once_and_rates_only_what_is_computed_now(
     samples: dict[str, str], tmp_path: Path, plugin: str, n_procs: int
 ) -> None:
