@@ -19,7 +19,6 @@ import nibabel as nb
 import numpy as np
 from nilearn.datasets import load_mni152_template
 
-from tests.conftest import SHARED
 from tests.datasets import make_anatomical_dataset, make_dataset, make_fmriprep, write_head, write_mask
 from tests.fsl_programs import write_programs
 from tests.integration import small_network
@@ -28,6 +27,7 @@ from tests.slurm.cluster import running_cluster
 from tests.unit.batch_programs import install, submitted
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 MODULES = {
     "bids-xai": "bids_xai.cli.run", "bids-xai-phantom": "bids_xai.cli.phantom",
     "bids-xai-scenarios": "bids_xai.cli.scenarios",
@@ -238,8 +238,8 @@ def volumes_network(bench: Bench) -> None:
     bench.call("bids-xai-phantom", bids, *small)
     bench.analyse(
         bids, "participant", "group", "--preset", "emotion-occlusion", "--preproc", "none", "--max-epochs", 2,
-        "--samples-per-class", 5, "--explain-samples", 1, "--explain-above", 0, "--strongest-positions", 20,
-        "--no-trust", *HERE,
+        "--explain", "occlusion:box=4x4x4,stride=2,baseline=zero", "--samples-per-class", 15, "--explain-samples", 1,
+        "--explain-above", 0, "--strongest-positions", 20, "--no-trust", *HERE,
     )  # fmt: skip
 
 

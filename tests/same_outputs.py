@@ -46,8 +46,8 @@ LIBRARIES = (
     "matplotlib",
 )
 Notes = dict[str, Any]
-# Settings as they were given: results.json holds them.
-NOT_COMPARED = ("logs/config.toml",)
+# Settings as they were given, which results.json holds; and who is writing.
+NOT_COMPARED = ("logs/config.toml", ".lock")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +100,7 @@ def _record(name: str, folder: Path, nprocs: int) -> int:
         ANALYSES[name](bench)
     except AnalysisSkippedError as reason:
         problem = f"skipped: {reason}"
-    except RuntimeError as error:
+    except (RuntimeError, OSError, ValueError) as error:
         problem = f"failed, see {place}: {error}"
     notes = {
         "problem": problem,
