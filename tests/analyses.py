@@ -238,8 +238,8 @@ def volumes_network(bench: Bench) -> None:
     bench.call("bids-xai-phantom", bids, *small)
     bench.analyse(
         bids, "participant", "group", "--preset", "emotion-occlusion", "--preproc", "none", "--max-epochs", 2,
-        "--explain", "occlusion:box=4x4x4,stride=2,baseline=zero", "--samples-per-class", 15, "--explain-samples", 1,
-        "--explain-above", 0, "--strongest-positions", 20, "--no-trust", *HERE,
+        "--explain", "occlusion:box=4x4x4,stride=2,baseline=zero", "--samples-per-class", 15,
+        "--explain-samples", 1, "--explain-above", 0, "--strongest-positions", 20, "--no-trust", *HERE,
     )  # fmt: skip
 
 
