@@ -28,6 +28,7 @@ from bids_xai.cli.plan import check_plan_memory, plan_group, print_plan, with_sp
 from bids_xai.cli.study import compare_variants
 from bids_xai.cli.target import check_derivatives_used, check_programs, complete, with_grid
 from bids_xai.errors import InputError
+from bids_xai.execution.full_disk import naming_folders
 from bids_xai.execution.graphs import APP_FOLDER
 from bids_xai.execution.locks import Run, alone, refuse_while_running
 from bids_xai.execution.plugins import check_batch_folder, chosen_plugin, configure_nipype, planned_device
@@ -53,7 +54,15 @@ def execute(request: Request) -> int:
     ------
     InputError
         Something in the input is wrong; nothing has been written.
+    FullDiskError
+        The disk of the output or of the working folder is full.
     """
+    folders = {"output folder": request.output_dir, "working folder": request.settings.execution.work_dir}
+    with naming_folders(folders):
+        return _execute(request)
+
+
+def _execute(request: Request) -> int:
     _check_folders(request.bids_dir, request.output_dir, request.settings.selection.derivatives)
     execution = request.settings.execution
     inputs = (request.bids_dir, *request.settings.selection.derivatives)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from bids_xai.atomic import FULL
@@ -52,6 +54,20 @@ def full_disk_message(folder: Path, what: str) -> str:
         f"The disk (or the quota) of the {what} {folder} is full; {free:.3g} GB are free now. Nothing that "
         "was finished is lost: make room, and run the same command with the same --work-dir again."
     )
+
+
+@contextmanager
+def naming_folders(folders: Mapping[str, Path]) -> Iterator[None]:
+    """Turn an error of a full disk into FullDiskError, for files of these folders, given by what they are."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error) and error.filename:
+            path = Path(os.fsdecode(error.filename)).absolute()
+            for what, folder in folders.items():
+                if folder.absolute() in (path, *path.parents):
+                    raise FullDiskError(full_disk_message(folder, what)) from error
+        raise
 
 
 def describe_full_disk(error: OSError) -> str:
